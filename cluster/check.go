@@ -1,0 +1,355 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Check returns every mistake in docs taken together: what a document may not
+// say by itself, names of things that are not there, and claims that two
+// documents make on one thing. It is what serve, apply and the API all ask
+// before anything is written.
+func Check(docs []Document) []Problem {
+	c := &checker{snap: NewSnapshot(0, docs), claims: map[string]Ref{}, names: map[Kind][]string{}, said: map[Problem]bool{}}
+	c.duplicates(docs)
+	for _, d := range c.snap.Documents() {
+		c.ref = d.Ref()
+		c.name(d.Ref().Name)
+		switch d := d.(type) {
+		case *Network:
+			c.network(d)
+		case *Image:
+			c.image(d)
+		case *Profile:
+			c.profile(d)
+		case *Group:
+			c.group(d)
+		case *Host:
+			c.host(d)
+		case *Site:
+			c.site(d)
+		case *Secret:
+			c.secret(d)
+		case *Policy:
+			c.policy(d)
+		}
+	}
+	c.hostPorts()
+	slices.SortStableFunc(c.problems, func(a, b Problem) int { return compareRefs(a.Ref, b.Ref) })
+	return c.problems
+}
+
+type checker struct {
+	snap     *Snapshot
+	ref      Ref // the document that is being checked
+	problems []Problem
+	said     map[Problem]bool
+	claims   map[string]Ref // what only one document may claim -> who did
+	names    map[Kind][]string
+}
+
+func (c *checker) add(field, format string, args ...any) {
+	p := Problem{c.ref, field, fmt.Sprintf(format, args...)}
+	if !c.said[p] { // a tie is found again on each network
+		c.said[p] = true
+		c.problems = append(c.problems, p)
+	}
+}
+
+func (c *checker) duplicates(docs []Document) {
+	seen := map[Ref]bool{}
+	for _, d := range docs {
+		if r := d.Ref(); seen[r] {
+			c.ref = r
+			c.add("name", "is given to two documents of kind %s; rename one", r.Kind)
+		}
+		seen[d.Ref()] = true
+	}
+}
+
+var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$`)
+
+func (c *checker) name(name string) {
+	switch {
+	case name == "":
+		c.add("name", "is missing")
+	case !nameForm.MatchString(name) || strings.Contains(name, ".."):
+		c.add("name", "%q is not a name: use a to z, 0 to 9, - and ., at most 63, as in a DNS name", name)
+	}
+}
+
+// claim notes that this document alone may have the thing.
+func (c *checker) claim(field, what string) {
+	if other, taken := c.claims[what]; taken && other != c.ref {
+		c.add(field, "%s is also that of %s; a machine could not be told from the other: remove one", what, other)
+		return
+	}
+	c.claims[what] = c.ref
+}
+
+// needs notes that a document must be there.
+func (c *checker) needs(field string, kind Kind, name string) bool {
+	if _, ok := c.snap.Get(Ref{kind, name}); ok {
+		return true
+	}
+	c.add(field, "there is no %s %q%s", kind, name, c.didYouMean(kind, name))
+	return false
+}
+
+func (c *checker) didYouMean(kind Kind, name string) string {
+	if _, known := c.names[kind]; !known {
+		for _, d := range c.snap.Documents(kind) {
+			c.names[kind] = append(c.names[kind], d.Ref().Name)
+		}
+	}
+	best, at := "", 3
+	for _, other := range c.names[kind] {
+		if n := distance(name, other); n < at {
+			best, at = other, n
+		}
+	}
+	if best == "" {
+		return fmt.Sprintf("; apply a document with kind: %s and name: %s", kind, name)
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// distance is the Levenshtein distance of two short words.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func oneOf[T ~string](c *checker, field string, value T, allowed ...T) {
+	if value != "" && !slices.Contains(allowed, value) {
+		words := make([]string, len(allowed))
+		for i, a := range allowed {
+			words[i] = string(a)
+		}
+		c.add(field, "%q is not one of %s", value, strings.Join(words, ", "))
+	}
+}
+
+func (c *checker) network(n *Network) {
+	if !n.CIDR.IsValid() {
+		c.add("cidr", "is missing; write it like 10.0.0.0/24")
+		return
+	}
+	if n.CIDR.Masked() != n.CIDR {
+		c.add("cidr", "%s has bits set beyond its length; write %s", n.CIDR, n.CIDR.Masked())
+	}
+	for _, o := range c.snap.Networks() {
+		if o.Name < n.Name && o.CIDR.Overlaps(n.CIDR) {
+			c.add("cidr", "%s overlaps %s of network %s", n.CIDR, o.CIDR, o.Name)
+		}
+	}
+	oneOf(c, "dhcp", n.DHCP, DHCPAuthoritative, DHCPOff)
+	if n.DHCP == DHCPAuthoritative && !n.CIDR.Addr().Is4() {
+		c.add("dhcp", "authoritative works on IPv4 networks only; leave dhcp: off on %s", n.CIDR)
+	}
+	within := func(field string, a netip.Addr) {
+		if a.IsValid() && !n.CIDR.Contains(a) {
+			c.add(field, "%s is not in %s", a, n.CIDR)
+		}
+	}
+	within("gateway", n.Gateway)
+	within("server", n.Server)
+	for i, p := range n.Pools {
+		within(fmt.Sprintf("pools[%d]", i), p.First)
+		within(fmt.Sprintf("pools[%d]", i), p.Last)
+		for j, q := range n.Pools[:i] {
+			if p.Contains(q.First) || q.Contains(p.First) {
+				c.add(fmt.Sprintf("pools[%d]", i), "%s overlaps pools[%d], %s", p, j, q)
+			}
+		}
+	}
+	if l := n.LeaseTime(); l < Duration(60e9) {
+		c.add("lease", "%s is shorter than a minute; clients could not renew in time", l)
+	}
+}
+
+var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (c *checker) file(field string, f File) {
+	if f.URL == "" {
+		c.add(field+".url", "is missing; write file:///path, http:// or https://, or a path beside the manifest")
+	}
+	if f.SHA256 != "" && !sha256Form.MatchString(f.SHA256) {
+		c.add(field+".sha256", "is not 64 hexadecimal digits in lower case; sha256sum FILE prints them")
+	}
+	if f.SHA256 == "" && strings.HasPrefix(f.URL, "http") {
+		c.add(field+".sha256", "is missing: what comes over a network is pinned; sha256sum FILE prints it")
+	}
+}
+
+func (c *checker) image(i *Image) {
+	oneOf(c, "arch", i.Arch, X86_64, AArch64)
+	c.file("kernel", i.Kernel)
+	for n, f := range i.Initrd {
+		c.file(fmt.Sprintf("initrd[%d]", n), f)
+	}
+	if i.Rootfs != nil {
+		c.file("rootfs", *i.Rootfs)
+	}
+}
+
+func (c *checker) profile(p *Profile) {
+	oneOf(c, "boot", p.Boot, BootLive, BootLocal)
+	if p.Image != "" {
+		c.needs("image", KindImage, string(p.Image))
+	} else if p.Boot != BootLocal {
+		c.add("image", "is missing; name an image, or set boot: local for machines that boot from their disk")
+	}
+	for i, w := range p.Introduce {
+		oneOf(c, fmt.Sprintf("introduce[%d]", i), w, IntroduceToken)
+	}
+	set := 0
+	for _, text := range []string{p.Config.Butane, p.Config.Ignition, p.Config.CloudConfig} {
+		if text != "" {
+			set++
+		}
+	}
+	if set > 1 {
+		c.add("config", "has more than one of butane, ignition and cloud_config; keep one")
+	}
+	c.sshKeys(p.SSHKeys)
+}
+
+var sshKeyForm = regexp.MustCompile(`^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+=*( .*)?$`)
+
+func (c *checker) sshKeys(keys []string) {
+	for i, k := range keys {
+		if !sshKeyForm.MatchString(k) {
+			c.add(fmt.Sprintf("ssh_keys[%d]", i), "is not an SSH public key; it is one line like: ssh-ed25519 AAAA... comment (cat ~/.ssh/id_ed25519.pub)")
+		}
+	}
+}
+
+var macPrefixForm = regexp.MustCompile(`(?i)^[0-9a-f]{2}([:-][0-9a-f]{2}){0,5}$`)
+
+func (c *checker) group(g *Group) {
+	if g.Profile == "" {
+		c.add("profile", "is missing")
+	} else {
+		c.needs("profile", KindProfile, string(g.Profile))
+	}
+	if g.Match.MAC != "" && !macPrefixForm.MatchString(g.Match.MAC) {
+		c.add("match.mac", "%q is neither a MAC address nor the beginning of one; write 52:54:00", g.Match.MAC)
+	}
+	if g.Match.Network != "" {
+		c.needs("match.network", KindNetwork, string(g.Match.Network))
+	}
+	oneOf(c, "match.arch", g.Match.Arch, X86_64, AArch64)
+	c.sshKeys(g.SSHKeys)
+}
+
+func (c *checker) host(h *Host) {
+	if len(h.MACs) == 0 && h.UUID == "" && h.Serial == "" {
+		c.add("macs", "is missing: a host is known by macs:, uuid: or serial:")
+	}
+	for i, m := range h.MACs {
+		if m.IsZero() || m[0]&1 == 1 {
+			c.add(fmt.Sprintf("macs[%d]", i), "%s is no machine's address", m)
+		}
+		c.claim(fmt.Sprintf("macs[%d]", i), "MAC "+m.String())
+	}
+	if h.UUID != "" {
+		c.claim("uuid", "UUID "+string(h.UUID))
+	}
+	if h.Serial != "" {
+		c.claim("serial", "serial "+h.Serial)
+	}
+	oneOf(c, "arch", h.Arch, X86_64, AArch64)
+	c.address(h)
+	c.sshKeys(h.SSHKeys)
+	if h.Profile != "" && !c.needs("profile", KindProfile, string(h.Profile)) {
+		return
+	}
+	c.target(h)
+}
+
+func (c *checker) address(h *Host) {
+	if !h.Address.IsValid() {
+		return
+	}
+	c.claim("address", "address "+h.Address.String())
+	n, ok := c.snap.NetworkOf(h.Address)
+	switch {
+	case !ok:
+		c.add("address", "%s is in no network that is applied", h.Address)
+	case h.Address == n.Gateway:
+		c.add("address", "%s is the gateway of network %s", h.Address, n.Name)
+	case h.Address == n.Server:
+		c.add("address", "%s is the server's own address on network %s", h.Address, n.Name)
+	case h.Address.Is4() && (h.Address == n.CIDR.Addr() || h.Address == broadcast(n.CIDR)) && n.CIDR.Bits() < 31:
+		c.add("address", "%s is the network's own or its broadcast address", h.Address)
+	}
+}
+
+func broadcast(p netip.Prefix) netip.Addr {
+	b := p.Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+// target refuses a host that gets no profile, and one for which two groups are
+// equally specific.
+func (c *checker) target(h *Host) {
+	networks := []*Network{nil}
+	if n, ok := c.snap.NetworkOf(h.Address); ok {
+		networks = []*Network{n}
+	} else if slices.ContainsFunc(c.snap.groups, func(g *Group) bool { return g.Match.Network != "" }) {
+		networks = append(networks, c.snap.networks...)
+	}
+	taken := false // on some network, when it is not known on which it boots
+	for _, n := range networks {
+		var none *NoProfileError
+		if _, err := c.snap.Target(h, n); !errors.As(err, &none) { // what is missing is said where it is named
+			taken = true
+		}
+		if h.Profile == "" {
+			c.tie(h, n)
+		}
+	}
+	if !taken {
+		c.add("profile", "is missing and no group takes this host: set profile:, or apply a group whose match: takes it")
+	}
+}
+
+func (c *checker) tie(h *Host, n *Network) {
+	var best *Group
+	for _, g := range c.snap.groups {
+		if !g.Match.takes(h, n) {
+			continue
+		}
+		if best == nil {
+			best = g
+			continue
+		}
+		if g.Match.specificity() == best.Match.specificity() {
+			c.add("profile", "groups %s and %s both take this host and neither is more specific: set profile: here, or narrow one's match:", best.Name, g.Name)
+		}
+		return
+	}
+}

@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"net/netip"
+)
+
+// DHCPMode says what pilotlight does with DHCP on a network.
+type DHCPMode string
+
+// The DHCP modes. Proxy answers beside somebody else's server and hands out no
+// address (PXE specification 2.1, section 2.2).
+const (
+	DHCPAuthoritative DHCPMode = "authoritative"
+	DHCPProxy         DHCPMode = "proxy"
+	DHCPOff           DHCPMode = "off"
+)
+
+// DefaultLease is how long an address is lent when the network does not say.
+const DefaultLease = Duration(12 * 3600 * 1e9)
+
+// Network is a subnet on which machines boot.
+type Network struct {
+	Meta
+	CIDR      netip.Prefix `json:"cidr"`                // the subnet
+	Interface string       `json:"interface,omitempty"` // the server's, for clients on the same link
+	DHCP      DHCPMode     `json:"dhcp,omitempty"`      // authoritative: the only DHCP server there; off (the default)
+	Pools     []Range      `json:"pools,omitempty"`     // what may be lent to machines without a reservation
+	Gateway   netip.Addr   `json:"gateway,omitzero"`    // the default router that machines are told
+	DNS       []netip.Addr `json:"dns,omitempty"`       // the name servers that machines are told
+	NTP       []netip.Addr `json:"ntp,omitempty"`       // the time servers that machines are told
+	Domain    string       `json:"domain,omitempty"`    // the search domain that machines are told
+	Lease     Duration     `json:"lease,omitzero"`      // default 12h
+	Server    netip.Addr   `json:"server,omitzero"`     // the server's own address here; default: that of the interface
+}
+
+// LeaseTime returns the lease time with its default filled in.
+func (n *Network) LeaseTime() Duration {
+	if n.Lease == 0 {
+		return DefaultLease
+	}
+	return n.Lease
+}
+
+// File is one file of an image, pinned by its digest.
+type File struct {
+	URL    string `json:"url"`              // file:///path, http:// or https://
+	SHA256 string `json:"sha256,omitempty"` // 64 hexadecimal digits
+}
+
+// Image is what a machine boots: a kernel, its initial RAM disks, and the root
+// file system that those fetch.
+type Image struct {
+	Meta
+	Arch   Arch     `json:"arch,omitempty"`   // default x86_64
+	Kernel File     `json:"kernel"`           // the kernel
+	Initrd []File   `json:"initrd,omitempty"` // the initial RAM disks, in order
+	Rootfs *File    `json:"rootfs,omitempty"` // what the initial RAM disk fetches; {{ .RootfsURL }} in args
+	Args   []string `json:"args,omitempty"`   // kernel arguments that the image needs; a template each
+}
+
+// BootMode says where a machine's system lives.
+type BootMode string
+
+// The ways to boot. Live runs from memory at every boot.
+const (
+	BootLive  BootMode = "live"
+	BootLocal BootMode = "local" // leave the machine to its disk
+)
+
+// Introduce is one way in which a host proves who it is before it may join.
+type Introduce string
+
+// IntroduceToken is the single-use token in the host's first config.
+const IntroduceToken Introduce = "token"
+
+// Config is the template of what a host is told, in one of three languages.
+// The text itself is here, not a path: what was applied does not change when a
+// file does.
+type Config struct {
+	Butane      string `json:"butane,omitempty"`       // a Butane config (YAML): a file beside the manifest, or the text; a template
+	Ignition    string `json:"ignition,omitempty"`     // an Ignition v3 config (JSON), likewise
+	CloudConfig string `json:"cloud_config,omitempty"` // a #cloud-config, likewise
+}
+
+// Profile is how a class of hosts is booted and configured.
+type Profile struct {
+	Meta
+	Image     ImageName      `json:"image,omitempty"`     // what it boots
+	Boot      BootMode       `json:"boot,omitempty"`      // live (the default) or local: leave the machine to its disk
+	Args      []string       `json:"args,omitempty"`      // kernel arguments; a template each
+	Config    Config         `json:"config,omitzero"`     // what its hosts are told; at most one of
+	Introduce []Introduce    `json:"introduce,omitempty"` // how a host proves who it is; [token] is the default and the only one yet
+	Variables map[string]any `json:"variables,omitempty"` // {{ .Variables.x }} in templates
+	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // public keys of user core
+}
+
+// Match says which hosts a group takes. Every field that is set must hold.
+type Match struct {
+	Labels  map[string]string `json:"labels,omitempty"`  // the host has all of them
+	MAC     string            `json:"mac,omitempty"`     // a whole address or its beginning: 52:54:00
+	UUID    UUID              `json:"uuid,omitempty"`    // the SMBIOS UUID
+	Serial  string            `json:"serial,omitempty"`  // the SMBIOS serial number
+	Network NetworkName       `json:"network,omitempty"` // where the host is
+	Arch    Arch              `json:"arch,omitempty"`    // x86_64 or aarch64
+}
+
+// Group gives the hosts that it matches a profile, variables and keys. Of
+// several groups that match a host the most specific one wins.
+type Group struct {
+	Meta
+	Match     Match          `json:"match,omitzero"`      // which hosts it takes; empty takes all
+	Profile   ProfileName    `json:"profile"`             // that they get
+	Variables map[string]any `json:"variables,omitempty"` // over the profile's
+	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // beside the profile's
+}
+
+// Host is one machine that the operator has approved.
+type Host struct {
+	Meta
+	MACs      []MAC          `json:"macs,omitempty"`      // of all its network cards
+	UUID      UUID           `json:"uuid,omitempty"`      // dmidecode -s system-uuid
+	Serial    string         `json:"serial,omitempty"`    // dmidecode -s system-serial-number
+	Arch      Arch           `json:"arch,omitempty"`      // default x86_64
+	Address   netip.Addr     `json:"address,omitzero"`    // a reservation
+	Profile   ProfileName    `json:"profile,omitempty"`   // overrules the groups
+	Variables map[string]any `json:"variables,omitempty"` // over the group's and the profile's
+	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // beside the group's and the profile's
+}
+
+// HostName returns the host's name as a HostName.
+func (d *Host) HostName() HostName { return HostName(d.Name) }

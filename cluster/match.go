@@ -1,0 +1,91 @@
+package cluster
+
+import (
+	"cmp"
+	"strings"
+)
+
+// takes reports whether every field of m that is set holds for h on network n.
+func (m Match) takes(h *Host, n *Network) bool {
+	for k, v := range m.Labels {
+		if got, ok := h.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return (m.MAC == "" || m.takesMAC(h)) &&
+		(m.UUID == "" || m.UUID == h.UUID) &&
+		(m.Serial == "" || m.Serial == h.Serial) &&
+		(m.Network == "" || n != nil && string(m.Network) == n.Name) &&
+		(m.Arch == "" || m.Arch == h.Architecture())
+}
+
+func (m Match) takesMAC(h *Host) bool {
+	for _, mac := range h.MACs {
+		if strings.HasPrefix(mac.String(), strings.ToLower(strings.ReplaceAll(m.MAC, "-", ":"))) {
+			return true
+		}
+	}
+	return false
+}
+
+// specificity orders matches: what names one machine before what names a
+// maker's range before labels before a network before an architecture; more
+// labels before fewer.
+func (m Match) specificity() [5]int {
+	var s [5]int
+	full := len(MAC{}.String())
+	for _, one := range []bool{m.UUID != "", m.Serial != "", len(m.MAC) == full} {
+		if one {
+			s[0]++
+		}
+	}
+	if len(m.MAC) < full {
+		s[1] = len(m.MAC)
+	}
+	s[2] = len(m.Labels)
+	if m.Network != "" {
+		s[3] = 1
+	}
+	if m.Arch != "" {
+		s[4] = 1
+	}
+	return s
+}
+
+// moreSpecific sorts the most specific group first, and groups that are equally
+// specific, between which Check refuses to choose, by name.
+func moreSpecific(a, b *Group) int {
+	sa, sb := a.Match.specificity(), b.Match.specificity()
+	for i := range sa {
+		if c := cmp.Compare(sb[i], sa[i]); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(a.Name, b.Name)
+}
+
+// Architecture returns the host's architecture with its default filled in.
+func (d *Host) Architecture() Arch {
+	if d.Arch == "" {
+		return X86_64
+	}
+	return d.Arch
+}
+
+// Fits reports whether a host may run what is placed so.
+func (p Placement) Fits(h *Host) bool {
+	for k, v := range p.Labels {
+		if got, ok := h.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	if len(p.Hosts) == 0 {
+		return true
+	}
+	for _, name := range p.Hosts {
+		if name == h.HostName() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,226 @@
+package cluster
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// Snapshot is everything that was applied, as of one revision, indexed by what
+// a machine can say of itself. It is immutable: any number of requests read
+// one at the same time, and none of them scans.
+type Snapshot struct {
+	revision  Revision
+	docs      map[Ref]Document
+	networks  []*Network // longest prefix first
+	groups    []*Group   // most specific first
+	policies  []*Policy
+	byMAC     map[MAC]*Host
+	byUUID    map[UUID]*Host
+	bySerial  map[string]*Host
+	byAddress map[netip.Addr]*Host
+}
+
+// NewSnapshot indexes docs. Where two documents claim the same thing, which
+// Check refuses, the one with the smaller name has it.
+func NewSnapshot(revision Revision, docs []Document) *Snapshot {
+	s := &Snapshot{
+		revision: revision,
+		docs:     make(map[Ref]Document, len(docs)),
+		byMAC:    make(map[MAC]*Host, len(docs)), byUUID: map[UUID]*Host{},
+		bySerial: map[string]*Host{}, byAddress: make(map[netip.Addr]*Host, len(docs)),
+	}
+	for _, d := range docs {
+		s.docs[d.Ref()] = d
+	}
+	for _, d := range s.docs {
+		switch d := d.(type) {
+		case *Network:
+			s.networks = append(s.networks, d)
+		case *Group:
+			s.groups = append(s.groups, d)
+		case *Policy:
+			s.policies = append(s.policies, d)
+		case *Host:
+			s.indexHost(d)
+		}
+	}
+	slices.SortFunc(s.networks, func(a, b *Network) int {
+		if c := b.CIDR.Bits() - a.CIDR.Bits(); c != 0 {
+			return c
+		}
+		return a.CIDR.Addr().Compare(b.CIDR.Addr())
+	})
+	slices.SortFunc(s.groups, moreSpecific)
+	return s
+}
+
+func (s *Snapshot) indexHost(h *Host) {
+	for _, m := range h.MACs {
+		claim(s.byMAC, m, h)
+	}
+	if h.UUID != "" {
+		claim(s.byUUID, h.UUID, h)
+	}
+	if h.Serial != "" {
+		claim(s.bySerial, h.Serial, h)
+	}
+	if h.Address.IsValid() {
+		claim(s.byAddress, h.Address, h)
+	}
+}
+
+func claim[K comparable](index map[K]*Host, key K, h *Host) {
+	if other, taken := index[key]; !taken || h.Name < other.Name {
+		index[key] = h
+	}
+}
+
+// Revision returns the revision of the store that the snapshot shows.
+func (s *Snapshot) Revision() Revision { return s.revision }
+
+// Get returns one document.
+func (s *Snapshot) Get(r Ref) (Document, bool) {
+	d, ok := s.docs[r]
+	return d, ok
+}
+
+// Documents returns every document, or those of the given kinds, in the order
+// of Kinds and then of names.
+func (s *Snapshot) Documents(kinds ...Kind) []Document {
+	out := make([]Document, 0, len(s.docs))
+	for r, d := range s.docs {
+		if len(kinds) == 0 || slices.Contains(kinds, r.Kind) {
+			out = append(out, d)
+		}
+	}
+	slices.SortFunc(out, compareDocuments)
+	return out
+}
+
+func compareDocuments(a, b Document) int { return compareRefs(a.Ref(), b.Ref()) }
+
+func compareRefs(a, b Ref) int {
+	if c := cmp.Compare(slices.Index(Kinds, a.Kind), slices.Index(Kinds, b.Kind)); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Name, b.Name)
+}
+
+// Networks returns the networks, longest prefix first.
+func (s *Snapshot) Networks() []*Network { return s.networks }
+
+// NetworkOf returns the network that an address belongs to.
+func (s *Snapshot) NetworkOf(a netip.Addr) (*Network, bool) {
+	for _, n := range s.networks {
+		if n.CIDR.Contains(a) {
+			return n, true
+		}
+	}
+	return nil, false
+}
+
+// Host returns the host of that name.
+func (s *Snapshot) Host(name HostName) (*Host, bool) {
+	h, ok := s.docs[Ref{KindHost, string(name)}].(*Host)
+	return h, ok
+}
+
+// HostByAddress returns the host for which an address is reserved.
+func (s *Snapshot) HostByAddress(a netip.Addr) (*Host, bool) {
+	h, ok := s.byAddress[a]
+	return h, ok
+}
+
+// Site returns the site of that name.
+func (s *Snapshot) Site(name SiteName) (*Site, bool) {
+	d, ok := s.docs[Ref{KindSite, string(name)}].(*Site)
+	return d, ok
+}
+
+// Identity is what a machine says of itself. A zero field was not said.
+type Identity struct {
+	MAC    MAC    `json:"mac,omitzero"`
+	UUID   UUID   `json:"uuid,omitempty"`
+	Serial string `json:"serial,omitempty"`
+}
+
+// Identify returns the host that an identity belongs to. A MAC that a host
+// claims decides; then the UUID, then the serial number, which vendors have
+// been seen to leave at a common default.
+func (s *Snapshot) Identify(id Identity) (*Host, bool) {
+	if h, ok := s.byMAC[id.MAC]; ok {
+		return h, true
+	}
+	if h, ok := s.byUUID[id.UUID]; ok && id.UUID != "" {
+		return h, true
+	}
+	h, ok := s.bySerial[id.Serial]
+	return h, ok && id.Serial != ""
+}
+
+// Target is everything that was applied for one host, brought together.
+type Target struct {
+	Host      *Host
+	Group     *Group // nil when no group takes the host
+	Profile   *Profile
+	Image     *Image         // nil when the profile names none
+	Network   *Network       // where the host is, when that is known
+	Variables map[string]any // the profile's, overruled by the group's, overruled by the host's
+	SSHKeys   []string       // of all three, each once
+}
+
+// Target brings together what was applied for h. The network is where h boots;
+// nil takes the one that h's reserved address is in. A host that gets no
+// profile, or one that is missing, has an error that says what to apply.
+func (s *Snapshot) Target(h *Host, network *Network) (Target, error) {
+	t := Target{Host: h, Network: network}
+	if t.Network == nil {
+		t.Network, _ = s.NetworkOf(h.Address)
+	}
+	for _, g := range s.groups {
+		if g.Match.takes(h, t.Network) {
+			t.Group = g
+			break
+		}
+	}
+	name := h.Profile
+	if name == "" && t.Group != nil {
+		name = t.Group.Profile
+	}
+	if name == "" {
+		return t, &NoProfileError{Host: h.HostName()}
+	}
+	p, ok := s.docs[Ref{KindProfile, string(name)}].(*Profile)
+	if !ok {
+		return t, &MissingError{Ref: Ref{KindProfile, string(name)}, NeededBy: h.Ref()}
+	}
+	t.Profile = p
+	if p.Image != "" {
+		if t.Image, ok = s.docs[Ref{KindImage, string(p.Image)}].(*Image); !ok {
+			return t, &MissingError{Ref: Ref{KindImage, string(p.Image)}, NeededBy: p.Ref()}
+		}
+	}
+	t.Variables = maps.Clone(p.Variables)
+	if t.Variables == nil {
+		t.Variables = map[string]any{}
+	}
+	t.SSHKeys = slices.Clone(p.SSHKeys)
+	if t.Group != nil {
+		maps.Copy(t.Variables, t.Group.Variables)
+		t.SSHKeys = append(t.SSHKeys, t.Group.SSHKeys...)
+	}
+	maps.Copy(t.Variables, h.Variables)
+	t.SSHKeys = unique(append(t.SSHKeys, h.SSHKeys...))
+	return t, nil
+}
+
+func unique(in []string) []string {
+	seen := make(map[string]bool, len(in))
+	return slices.DeleteFunc(in, func(s string) bool {
+		was := seen[s]
+		seen[s] = true
+		return was
+	})
+}
