@@ -1,0 +1,190 @@
+package clustertest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+var recordTests = map[string]func(*testing.T, Rig){
+	"leases":          testLeases,
+	"many leases":     testManyLeases,
+	"lease conflicts": testLeaseConflicts,
+	"lease race":      testLeaseRace,
+	"audit":           testAudit,
+	"boots":           testBoots,
+}
+
+func lease(i int, mac byte) cluster.Lease {
+	return cluster.Lease{
+		Network: "lan", Address: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), MAC: cluster.MAC{2, 0, 0, byte(i >> 8), byte(i), mac},
+		Hostname: fmt.Sprintf("h%d", i), Expires: time.Date(2030, 1, 2, 3, 4, 5, 678, time.UTC),
+	}
+}
+
+func leases(t *testing.T, s Store) map[netip.Addr]cluster.Lease {
+	t.Helper()
+	all, err := s.Leases(t.Context())
+	must(t, err)
+	out := map[netip.Addr]cluster.Lease{}
+	for _, l := range all {
+		out[l.Address] = l
+	}
+	if len(out) != len(all) {
+		t.Fatalf("%d leases of %d addresses", len(all), len(out))
+	}
+	return out
+}
+
+func testLeases(t *testing.T, r Rig) {
+	ctx := t.Context()
+	must(t, r.Commit(ctx, nil, nil))
+	a, b := lease(1, 1), lease(2, 1)
+	must(t, r.Commit(ctx, []cluster.Lease{a, b}, nil))
+	renewed := a
+	renewed.Expires = a.Expires.Add(time.Hour)
+	must(t, r.Commit(ctx, []cluster.Lease{renewed}, []cluster.Lease{a, b}))
+	got := leases(t, r)
+	if len(got) != 1 || !got[a.Address].Equal(renewed) {
+		t.Errorf("leases %+v", got)
+	}
+	// The same moment in another zone is the same lease.
+	elsewhere := renewed
+	elsewhere.Expires = renewed.Expires.In(time.FixedZone("there", 3600))
+	must(t, r.Commit(ctx, nil, []cluster.Lease{elsewhere}))
+	if got := leases(t, r); len(got) != 0 {
+		t.Errorf("leases %+v", got)
+	}
+}
+
+func testManyLeases(t *testing.T, r Rig) {
+	const n = 500
+	var all []cluster.Lease
+	for i := range n {
+		all = append(all, lease(i, 1))
+	}
+	must(t, r.Commit(t.Context(), all, nil))
+	if got := leases(t, r); len(got) != n {
+		t.Errorf("%d leases", len(got))
+	}
+	must(t, r.Commit(t.Context(), nil, all))
+	if got := leases(t, r); len(got) != 0 {
+		t.Errorf("%d leases", len(got))
+	}
+}
+
+// testLeaseConflicts has another server be faster: nothing is written, and the
+// error holds what is there.
+func testLeaseConflicts(t *testing.T, r Rig) {
+	ctx := t.Context()
+	theirs, ours, free := lease(1, 1), lease(1, 2), lease(2, 2)
+	must(t, r.Commit(ctx, []cluster.Lease{theirs}, nil))
+	for name, c := range map[string]struct {
+		put, remove []cluster.Lease
+		there       cluster.Lease
+	}{
+		"taken":   {[]cluster.Lease{free, ours}, nil, theirs},
+		"changed": {[]cluster.Lease{free, ours}, []cluster.Lease{ours}, theirs},
+		"release": {[]cluster.Lease{free}, []cluster.Lease{ours}, theirs},
+		"gone":    {nil, []cluster.Lease{theirs, lease(3, 2)}, cluster.Lease{Network: "lan", Address: lease(3, 2).Address}},
+	} {
+		err := r.Commit(ctx, c.put, c.remove)
+		is(t, err, cluster.ErrConflict)
+		var conflict *cluster.LeaseConflictError
+		if !errors.As(err, &conflict) || len(conflict.Leases) != 1 || !conflict.Leases[0].Equal(c.there) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := leases(t, r); len(got) != 1 || !got[theirs.Address].Equal(theirs) {
+			t.Errorf("%s: leases %+v", name, got)
+		}
+	}
+	must(t, r.Commit(ctx, []cluster.Lease{free, ours}, []cluster.Lease{theirs}))
+}
+
+// testLeaseRace has servers give one address away at once: one of them does.
+func testLeaseRace(t *testing.T, r Rig) {
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	for mac := range byte(8) {
+		wg.Go(func() {
+			switch err := r.Commit(t.Context(), []cluster.Lease{lease(1, mac), lease(10+int(mac), mac)}, nil); {
+			case err == nil:
+				won.Add(1)
+			case !errors.Is(err, cluster.ErrConflict):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := leases(t, r); won.Load() != 1 || len(got) != 2 {
+		t.Errorf("%d won; leases %+v", won.Load(), got)
+	}
+}
+
+func testAudit(t *testing.T, r Rig) {
+	ctx := t.Context()
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i := range 20 {
+		e := cluster.AuditEntry{At: start.Add(time.Duration(i) * 100 * time.Nanosecond), Actor: fmt.Sprintf("operator:%d", i%2), Action: "apply", Subject: fmt.Sprintf("host h%d", i), OK: true}
+		must(t, r.Audit(ctx, e))
+	}
+	subjects := func(about string, n int) (out []string) {
+		t.Helper()
+		entries, err := r.AuditLog(ctx, about, n)
+		must(t, err)
+		for _, e := range entries {
+			out = append(out, e.Subject)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		about string
+		n     int
+		want  string
+	}{
+		{"", 3, "[host h17 host h18 host h19]"},
+		{"operator:1", 2, "[host h17 host h19]"},
+		{"h5", 10, "[host h5]"},
+		{"nobody", 10, "[]"},
+	} {
+		if got := fmt.Sprint(subjects(c.about, c.n)); got != c.want {
+			t.Errorf("about %q: %s, not %s", c.about, got, c.want)
+		}
+	}
+	if n := len(subjects("", 100)); n != 20 {
+		t.Errorf("%d entries", n)
+	}
+}
+
+func testBoots(t *testing.T, r Rig) {
+	ctx := t.Context()
+	boot := func(h cluster.HostName, i int, steps ...cluster.Step) cluster.Boot {
+		b := cluster.Boot{ID: fmt.Sprintf("2026-01-02T03:04:%02dZ", i), Host: h, MAC: cluster.MAC{2, 0, 0, 0, 0, 1}}
+		for _, s := range steps {
+			b.Events = append(b.Events, cluster.Event{Step: s})
+		}
+		return b
+	}
+	must(t, r.SaveBoot(ctx, boot("h10", 1)))
+	must(t, r.SaveBoot(ctx, boot("", 1)))
+	for i := range 13 {
+		must(t, r.SaveBoot(ctx, boot("h1", i, cluster.StepDHCP)))
+	}
+	must(t, r.SaveBoot(ctx, boot("h1", 12, cluster.StepDHCP, cluster.StepJoin)))
+	got, err := r.Boots(ctx, "h1")
+	must(t, err)
+	if len(got) != 10 || got[0].ID != boot("", 3).ID || len(got[9].Events) != 2 {
+		t.Errorf("boots %+v", got)
+	}
+	for h, want := range map[cluster.HostName]int{"h10": 1, "02-00-00-00-00-01": 1, "h": 0, "": 12} {
+		if got, err := r.Boots(ctx, h); err != nil || len(got) != want {
+			t.Errorf("%d boots of %q, not %d: %v", len(got), h, want, err)
+		}
+	}
+}
