@@ -1,0 +1,109 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// inline takes into a document what it names beside its manifest: the text of
+// templates, and the absolute place of image files.
+func (d *decoder) inline(doc cluster.Document) {
+	switch doc := doc.(type) {
+	case *cluster.Profile:
+		d.template("config.butane", &doc.Config.Butane)
+		d.template("config.ignition", &doc.Config.Ignition)
+		d.template("config.cloud_config", &doc.Config.CloudConfig)
+	case *cluster.Image:
+		d.locate("kernel.url", &doc.Kernel.URL)
+		for i := range doc.Initrd {
+			d.locate(fmt.Sprintf("initrd[%d].url", i), &doc.Initrd[i].URL)
+		}
+		if doc.Rootfs != nil {
+			d.locate("rootfs.url", &doc.Rootfs.URL)
+		}
+	}
+}
+
+// template replaces the name of a file by its text. Text of more than one line
+// is the template itself.
+func (d *decoder) template(field string, value *string) {
+	if *value == "" || strings.Contains(*value, "\n") {
+		return
+	}
+	path := d.beside(*value)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		d.wrong(field, "%v; write a path beside %s, or the text itself below a |", err, filepath.Base(d.file))
+		return
+	}
+	if !strings.HasSuffix(string(text), "\n") {
+		text = append(text, '\n') // so that it stays a text, not a name, when it is applied again
+	}
+	*value = string(text)
+}
+
+// locate makes a relative path or a file: URL absolute. http and https stay.
+func (d *decoder) locate(field string, value *string) {
+	if *value == "" {
+		return
+	}
+	u, err := url.Parse(*value)
+	switch {
+	case err != nil:
+		d.wrong(field, "%q is not a URL or a path: %v", *value, err)
+	case u.Scheme == "http" || u.Scheme == "https" || u.Scheme == "file" && filepath.IsAbs(u.Path):
+	case u.Scheme == "":
+		path, err := filepath.Abs(d.beside(*value))
+		if err != nil {
+			d.wrong(field, "%v", err)
+			return
+		}
+		*value = "file://" + path
+	default:
+		d.wrong(field, "%q is not a path, a file:///, an http:// or an https:// URL", *value)
+	}
+}
+
+func (d *decoder) beside(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(d.file), path)
+}
+
+// wrong notes a mistake at a field that has been decoded already.
+func (d *decoder) wrong(field, format string, args ...any) {
+	p := d.origin.find(field)
+	d.mistakes = append(d.mistakes, Mistake{File: d.file, Line: p.line, Column: p.column, Field: field, Message: fmt.Sprintf(format, args...)})
+}
+
+// toYAML writes a document as Load reads it. A site's services go back to
+// Compose's own form.
+func toYAML(doc cluster.Document, body []byte) ([]byte, error) {
+	decoded, err := decodeOrdered(body)
+	if err != nil {
+		return nil, err
+	}
+	fields, ok := decoded.(yaml.MapSlice)
+	if !ok {
+		return nil, errors.New("is no mapping")
+	}
+	if site, ok := doc.(*cluster.Site); ok {
+		fields = slices.DeleteFunc(fields, func(i yaml.MapItem) bool { return i.Key == "services" })
+		services, err := ordered(composeServices(site.Services))
+		if err != nil {
+			return nil, err
+		}
+		fields = append(fields, yaml.MapItem{Key: "services", Value: services})
+	}
+	return []byte(strings.Join(block(fields), "\n") + "\n"), nil
+}
