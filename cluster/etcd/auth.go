@@ -1,0 +1,108 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/authpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// RootUser is the servers' own etcd user: the common name of the certificate
+// with which a Store connects.
+const RootUser = "root"
+
+// EnsureAuth turns on etcd's access control, with the servers as root. From
+// then on a certificate without a user of its name opens nothing.
+func (s *Store) EnsureAuth(ctx context.Context) error {
+	st, err := s.client.AuthStatus(ctx)
+	if err == nil && st.Enabled {
+		return nil
+	}
+	steps := []func() error{
+		func() error { _, err := s.client.RoleAdd(ctx, RootUser); return err },
+		func() error { return s.addUser(ctx, RootUser) },
+		func() error { _, err := s.client.UserGrantRole(ctx, RootUser, RootUser); return err },
+		func() error { _, err := s.client.AuthEnable(ctx); return err },
+	}
+	for _, step := range steps {
+		if err := ignoreExisting(step()); err != nil {
+			return fmt.Errorf("turn on etcd's access control: %w", err)
+		}
+	}
+	return nil
+}
+
+// addUser makes a user without a password: only a certificate opens it.
+func (s *Store) addUser(ctx context.Context, name string) error {
+	_, err := s.client.UserAddWithOptions(ctx, name, "", &clientv3.UserAddOptions{NoPassword: true})
+	return err
+}
+
+func (s *Store) grant(ctx context.Context, role, key, end string, p authpb.Permission_Type) error {
+	_, err := s.client.RoleGrantPermission(ctx, role, key, end, clientv3.PermissionType(p))
+	return err
+}
+
+func ignoreExisting(err error) error {
+	for _, fine := range []error{rpctypes.ErrUserAlreadyExist, rpctypes.ErrRoleAlreadyExist} {
+		if errors.Is(err, fine) {
+			return nil
+		}
+	}
+	return err
+}
+
+// AllowNode makes the etcd user of a host, who may read the host's own folder,
+// write its status and its liveness there, and nothing else. What it must run
+// is not for it to write: the leader leaves sites where they say they are, so a
+// stolen host that wrote itself every site would be given every site's secrets.
+// Doing it again changes nothing.
+func (s *Store) AllowNode(ctx context.Context, h cluster.HostName) error {
+	if h == "" || strings.Contains(string(h), "/") {
+		return fmt.Errorf("let %q into etcd: it is not the name of a host", h)
+	}
+	user, folder := cluster.UserOf(h), cluster.NodeFolder(h)
+	if u, err := s.client.UserGet(ctx, user); err == nil && len(u.Roles) == 1 && u.Roles[0] == user {
+		return nil
+	}
+	steps := []func() error{
+		func() error { _, err := s.client.RoleAdd(ctx, user); return err },
+		func() error { return s.grant(ctx, user, folder, clientv3.GetPrefixRangeEnd(folder), clientv3.PermRead) },
+		func() error { return s.grant(ctx, user, cluster.StatusKey(h), "", clientv3.PermReadWrite) },
+		func() error { return s.grant(ctx, user, cluster.AliveKey(h), "", clientv3.PermReadWrite) },
+		func() error { return s.addUser(ctx, user) },
+		func() error { _, err := s.client.UserGrantRole(ctx, user, user); return err },
+	}
+	for _, step := range steps {
+		if err := ignoreExisting(step()); err != nil {
+			return fmt.Errorf("let %s into etcd: %w", h, err)
+		}
+	}
+	return nil
+}
+
+// ForgetNode removes a host's etcd user, its folder and its introduction: its
+// certificate opens nothing from then on.
+func (s *Store) ForgetNode(ctx context.Context, h cluster.HostName) error {
+	user := cluster.UserOf(h)
+	if _, err := s.client.UserDelete(ctx, user); err != nil && !errors.Is(err, rpctypes.ErrUserNotFound) {
+		return fmt.Errorf("shut %s out of etcd: %w", h, err)
+	}
+	if _, err := s.client.RoleDelete(ctx, user); err != nil && !errors.Is(err, rpctypes.ErrRoleNotFound) {
+		return fmt.Errorf("shut %s out of etcd: %w", h, err)
+	}
+	_, err := s.client.Txn(ctx).Then(
+		clientv3.OpDelete(cluster.NodeFolder(h), clientv3.WithPrefix()),
+		clientv3.OpDelete(cluster.IntroductionKey(h)),
+	).Commit()
+	if err != nil {
+		return fmt.Errorf("remove what etcd holds for %s: %w", h, err)
+	}
+	return nil
+}

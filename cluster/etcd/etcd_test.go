@@ -1,0 +1,336 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/api"
+	"github.com/pilotlight/pilotlight/cluster/clustertest"
+	"github.com/pilotlight/pilotlight/cluster/control"
+	"github.com/pilotlight/pilotlight/cluster/join"
+)
+
+var (
+	_ clustertest.Store = (*Store)(nil)
+	_ api.Documents     = (*Store)(nil)
+	_ api.Store         = (*Store)(nil)
+	_ join.Records      = (*Store)(nil)
+	_ join.Nodes        = (*Store)(nil)
+	_ join.Auditor      = (*Store)(nil)
+	_ control.Store     = (*Store)(nil)
+)
+
+// site is one installation: its authority and one member.
+type site struct {
+	dir    string
+	ca     *join.CA
+	config MemberConfig
+	member *Member
+}
+
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+func freePort() (netip.AddrPort, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	defer l.Close()
+	return netip.ParseAddrPort(l.Addr().String())
+}
+
+// newSite makes the authority and a certificate for the server.
+func newSite(dir string) (*site, error) {
+	ca, err := join.OpenCA(filepath.Join(dir, "ca"))
+	if err != nil {
+		return nil, err
+	}
+	s := &site{dir: dir, ca: ca}
+	for base, subject := range map[string]join.Subject{
+		"server": {CommonName: "server:test", Addresses: []netip.Addr{loopback}, Server: true},
+		"root":   {CommonName: RootUser},
+	} {
+		if err := ca.Ensure(filepath.Join(dir, base), subject); err != nil {
+			return nil, err
+		}
+	}
+	s.config = MemberConfig{Name: "test", Dir: filepath.Join(dir, "etcd"), TLS: Files{
+		Cert: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"), CA: filepath.Join(dir, "ca", "ca.crt"),
+	}}
+	if s.config.Client, err = freePort(); err != nil {
+		return nil, err
+	}
+	s.config.Peer, err = freePort()
+	return s, err
+}
+
+func (s *site) start() (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s.member, err = StartMember(ctx, s.config)
+	return err
+}
+
+// tls returns how somebody with a certificate of that name speaks to etcd.
+func (s *site) tls(t testing.TB, name string) *tls.Config {
+	t.Helper()
+	base := filepath.Join(s.dir, name)
+	must(t, s.ca.Ensure(base, join.Subject{CommonName: name}))
+	cert, err := tls.LoadX509KeyPair(base+".crt", base+".key")
+	must(t, err)
+	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.ca.Pool(), Certificates: []tls.Certificate{cert}}
+}
+
+func (s *site) endpoint() string { return "https://" + s.config.Client.String() }
+
+// as returns a client with a certificate of that name.
+func (s *site) as(t testing.TB, name string) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.endpoint()}, TLS: s.tls(t, name), DialTimeout: 5 * time.Second})
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// store returns a Store of the servers, with access control on.
+func (s *site) store(t testing.TB) *Store {
+	t.Helper()
+	st, err := Open(ClientConfig{Endpoints: []string{s.endpoint()}, TLS: s.tls(t, RootUser)})
+	must(t, err)
+	t.Cleanup(func() { _ = st.Close() })
+	must(t, st.EnsureAuth(t.Context()))
+	return st
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// own starts a member for one test that stops and starts it.
+func own(t *testing.T) *site {
+	t.Helper()
+	s, err := newSite(t.TempDir())
+	must(t, err)
+	must(t, s.start())
+	t.Cleanup(func() { s.member.Close() })
+	return s
+}
+
+// shared is the member of all tests that let it run.
+var shared *site
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	if dir := os.Getenv(victimEnv); dir != "" {
+		return victim(dir)
+	}
+	dir, err := os.MkdirTemp("", "pilotlight-etcd-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if shared, err = newSite(dir); err == nil {
+		err = shared.start()
+	}
+	if err != nil {
+		panic(err)
+	}
+	defer shared.member.Close()
+	return m.Run()
+}
+
+// empty returns a store of the shared member in which nothing is.
+func empty(t testing.TB) *Store {
+	t.Helper()
+	s := shared.store(t)
+	_, err := s.client.Delete(t.Context(), cluster.Root, clientv3.WithPrefix())
+	must(t, err)
+	users, err := s.client.UserList(t.Context())
+	must(t, err)
+	for _, u := range users.Users {
+		if h, ok := strings.CutPrefix(u, cluster.UserOf("")); ok {
+			must(t, s.ForgetNode(t.Context(), cluster.HostName(h)))
+		}
+	}
+	return s
+}
+
+// hosts writes what hosts write, each with its own certificate.
+type hosts struct {
+	t       testing.TB
+	clients map[cluster.HostName]*clientv3.Client
+	leases  map[cluster.HostName]clientv3.LeaseID
+}
+
+func newHosts(t testing.TB) *hosts {
+	return &hosts{t, map[cluster.HostName]*clientv3.Client{}, map[cluster.HostName]clientv3.LeaseID{}}
+}
+
+func (h *hosts) client(name cluster.HostName) *clientv3.Client {
+	if h.clients[name] == nil {
+		h.clients[name] = shared.as(h.t, cluster.UserOf(name))
+	}
+	return h.clients[name]
+}
+
+func (h *hosts) SetAlive(ctx context.Context, name cluster.HostName, a *cluster.Alive) error {
+	c := h.client(name)
+	if a == nil {
+		_, err := c.Revoke(ctx, h.leases[name])
+		return err
+	}
+	body, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	l, err := c.Grant(ctx, 60)
+	if err != nil {
+		return err
+	}
+	h.leases[name] = l.ID
+	_, err = c.Put(ctx, cluster.AliveKey(name), string(body), clientv3.WithLease(l.ID))
+	return err
+}
+
+func (h *hosts) SetStatus(ctx context.Context, name cluster.HostName, s cluster.Status) error {
+	body, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	_, err = h.client(name).Put(ctx, cluster.StatusKey(name), string(body))
+	return err
+}
+
+func TestStore(t *testing.T) {
+	clustertest.TestStore(t, func(t *testing.T) clustertest.Rig {
+		s := empty(t)
+		return clustertest.Rig{Store: s, Hosts: newHosts(t), Compact: func(t *testing.T) {
+			r, err := s.client.Get(t.Context(), cluster.AppliedKey)
+			must(t, err)
+			_, err = s.client.Compact(t.Context(), r.Header.Revision, clientv3.WithCompactPhysical())
+			must(t, err)
+		}}
+	})
+}
+
+func TestApplyTellsWhatIsTooMuch(t *testing.T) {
+	s := empty(t)
+	base, err := s.Load(t.Context())
+	must(t, err)
+	docs := make([]cluster.Document, maxOps)
+	for i := range docs {
+		docs[i] = &cluster.Policy{Meta: cluster.Meta{Name: "p" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + time.Duration(i).String()}}
+	}
+	err = s.Apply(t.Context(), base, docs, nil)
+	if err == nil || !strings.Contains(err.Error(), "apply them in parts") {
+		t.Errorf("%d documents: %v", len(docs), err)
+	}
+}
+
+func TestLeaseInOtherWords(t *testing.T) {
+	s := empty(t)
+	l := cluster.Lease{Network: "lan", Address: loopback, MAC: cluster.MAC{2}, Expires: time.Unix(1e9, 0).UTC()}
+	// A later version of the server writes a field that this one does not know.
+	_, err := s.client.Put(t.Context(), cluster.LeaseKey("lan", loopback),
+		`{"vendor":"x","network":"lan","address":"127.0.0.1","mac":"02:00:00:00:00:00","expires":"2001-09-09T03:46:40+02:00"}`)
+	must(t, err)
+	next := l
+	next.Expires = l.Expires.Add(time.Hour)
+	must(t, s.Commit(t.Context(), []cluster.Lease{next}, []cluster.Lease{l}))
+	if err := s.Commit(t.Context(), nil, []cluster.Lease{l}); !errors.Is(err, cluster.ErrConflict) {
+		t.Errorf("an old lease was removed: %v", err)
+	}
+}
+
+func TestLead(t *testing.T) {
+	a, b := empty(t), shared.store(t)
+	ctx, stop := context.WithCancel(t.Context())
+	leads, ended := make(chan string), make(chan string, 2)
+	lead := func(ctx context.Context, s *Store, name string) {
+		s.Lead(ctx, name, func(leading context.Context) {
+			leads <- name
+			<-leading.Done()
+		})
+		ended <- name
+	}
+	go lead(ctx, a, "a")
+	if got := <-leads; got != "a" {
+		t.Fatal(got)
+	}
+	bctx, stopB := context.WithCancel(t.Context())
+	defer stopB()
+	go lead(bctx, b, "b")
+	select {
+	case got := <-leads:
+		t.Fatalf("%s leads beside a", got)
+	case <-time.After(200 * time.Millisecond):
+	}
+	stop()
+	start := time.Now()
+	for _, ch := range []chan string{ended, leads} {
+		select {
+		case <-ch:
+		case <-time.After(4 * time.Second):
+			t.Fatal("b does not follow a")
+		}
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("b had to wait %v", d)
+	}
+	stopB()
+	<-ended
+}
+
+func TestLeadEndsWithoutEtcd(t *testing.T) {
+	s := own(t)
+	st := s.store(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	leads, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		st.Lead(ctx, "a", func(leading context.Context) { close(leads); <-leading.Done() })
+		close(ended)
+	}()
+	<-leads
+	s.member.Close()
+	start := time.Now()
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Fatal("Lead does not end")
+	}
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("Lead took %v to end", d)
+	}
+}
+
+func BenchmarkCommit(b *testing.B) {
+	s := empty(b)
+	const batch = 100
+	n := 0
+	for b.Loop() {
+		put := make([]cluster.Lease, batch)
+		for i := range put {
+			n++
+			put[i] = cluster.Lease{Network: "lan", Address: netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), MAC: cluster.MAC{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)}, Expires: time.Unix(1e9, 0)}
+		}
+		must(b, s.Commit(b.Context(), put, nil))
+	}
+	b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "leases/s")
+}

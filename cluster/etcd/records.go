@@ -1,0 +1,230 @@
+package etcd
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// How long what happened is kept.
+const (
+	tokenKept = 24 * time.Hour // past its end, so that a late use is told from a made-up token
+	auditKept = 90 * 24 * time.Hour
+	ownerKept = time.Hour // for a host whose answer was lost
+	bootsKept = 10        // a host
+	bootKept  = 30 * 24 * time.Hour
+)
+
+// PutToken keeps the record of a new token.
+func (s *Store) PutToken(ctx context.Context, hash string, t cluster.Token) error {
+	lease, err := s.client.Grant(ctx, int64((time.Until(t.Expires) + tokenKept).Seconds()))
+	if err != nil {
+		return fmt.Errorf("keep token: %w", err)
+	}
+	return s.putJSON(ctx, cluster.TokenKey(hash), t, clientv3.WithLease(lease.ID))
+}
+
+// Token returns the record of a token, or cluster.ErrNotFound.
+func (s *Store) Token(ctx context.Context, hash string) (cluster.Token, cluster.Revision, error) {
+	var t cluster.Token
+	rev, err := s.getJSON(ctx, cluster.TokenKey(hash), &t)
+	return t, rev, err
+}
+
+// Introduction returns the record of a host's last introduction and its
+// revision, or cluster.ErrNotFound.
+func (s *Store) Introduction(ctx context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error) {
+	var in cluster.Introduction
+	rev, err := s.getJSON(ctx, cluster.IntroductionKey(h), &in)
+	return in, rev, err
+}
+
+// Redeem marks a token as used and writes the introduction that it bought, in
+// one transaction, if neither the token (since at) nor the host's introduction
+// (since t.After) has changed; else cluster.ErrConflict.
+func (s *Store) Redeem(ctx context.Context, hash string, t cluster.Token, at cluster.Revision, in cluster.Introduction) error {
+	token, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode token: %w", err)
+	}
+	key := cluster.TokenKey(hash)
+	return s.introduce(ctx, in, t.After,
+		[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", int64(at))},
+		clientv3.OpPut(key, string(token), clientv3.WithIgnoreLease()),
+		// What was sealed to the host's last key is of no use to its new one.
+		clientv3.OpDelete(cluster.NodeSecretsFolder(in.Host), clientv3.WithPrefix()))
+}
+
+// Renew writes an introduction whose certificate is new, if the one at revision
+// at is still the host's; else cluster.ErrConflict.
+func (s *Store) Renew(ctx context.Context, in cluster.Introduction, at cluster.Revision) error {
+	return s.introduce(ctx, in, at, nil)
+}
+
+func (s *Store) introduce(ctx context.Context, in cluster.Introduction, after cluster.Revision, guards []clientv3.Cmp, more ...clientv3.Op) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encode introduction: %w", err)
+	}
+	lease, err := s.client.Grant(ctx, int64(ownerKept.Seconds()))
+	if err != nil {
+		return fmt.Errorf("write the introduction of %s: %w", in.Host, err)
+	}
+	owner := clientv3.OpPut(cluster.KeyOwnersFolder+in.KeyHash, string(in.Host), clientv3.WithLease(lease.ID))
+	key := cluster.IntroductionKey(in.Host)
+	guards = append(guards, clientv3.Compare(clientv3.ModRevision(key), "=", int64(after)))
+	r, err := s.client.Txn(ctx).If(guards...).Then(append(more, owner, clientv3.OpPut(key, string(body)))...).Commit()
+	switch {
+	case err != nil:
+		return fmt.Errorf("write the introduction of %s: %w", in.Host, err)
+	case !r.Succeeded:
+		return fmt.Errorf("introduction of %s: %w", in.Host, cluster.ErrConflict)
+	}
+	return nil
+}
+
+// KeyOwner returns the host that a key was certified for within the last hour,
+// or cluster.ErrNotFound.
+func (s *Store) KeyOwner(ctx context.Context, keyHash string) (cluster.HostName, error) {
+	r, err := s.client.Get(ctx, cluster.KeyOwnersFolder+keyHash)
+	if err != nil {
+		return "", fmt.Errorf("look up a key: %w", err)
+	}
+	if len(r.Kvs) == 0 {
+		return "", fmt.Errorf("key %s: %w", keyHash, cluster.ErrNotFound)
+	}
+	return cluster.HostName(r.Kvs[0].Value), nil
+}
+
+// SaveBoot keeps the timeline of a boot, and the last few of the same host. All
+// go away in time: strangers make up addresses.
+func (s *Store) SaveBoot(ctx context.Context, b cluster.Boot) error {
+	who := b.Host
+	if who == "" {
+		who = cluster.HostName(b.MAC.Hyphens())
+	}
+	lease, err := s.boots.get(ctx, s.client, bootKept)
+	if err != nil {
+		return fmt.Errorf("keep boot of %s: %w", who, err)
+	}
+	if err := s.putJSON(ctx, cluster.BootKey(who, b.ID), b, clientv3.WithLease(lease)); err != nil {
+		return err
+	}
+	r, err := s.client.Get(ctx, cluster.BootKey(who, ""), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend))
+	if err != nil {
+		return fmt.Errorf("list boots of %s: %w", who, err)
+	}
+	for _, kv := range r.Kvs[min(bootsKept, len(r.Kvs)):] {
+		if _, err := s.client.Delete(ctx, string(kv.Key)); err != nil {
+			return fmt.Errorf("remove old boot: %w", err)
+		}
+	}
+	return nil
+}
+
+// Boots returns the boots of one host, or of all when h is empty, oldest first.
+func (s *Store) Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, error) {
+	prefix := cluster.BootsFolder
+	if h != "" {
+		prefix = cluster.BootKey(h, "")
+	}
+	r, err := s.client.Get(ctx, prefix, clientv3.WithPrefix())
+	if err != nil {
+		return nil, fmt.Errorf("list boots: %w", err)
+	}
+	out := make([]cluster.Boot, 0, len(r.Kvs))
+	for _, kv := range r.Kvs {
+		var b cluster.Boot
+		if err := json.Unmarshal(kv.Value, &b); err != nil {
+			return nil, fmt.Errorf("etcd key %s: %w", kv.Key, err)
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// Audit appends an entry.
+func (s *Store) Audit(ctx context.Context, e cluster.AuditEntry) error {
+	lease, err := s.audit.get(ctx, s.client, auditKept)
+	if err != nil {
+		return fmt.Errorf("keep audit: %w", err)
+	}
+	var tail [4]byte
+	_, _ = rand.Read(tail[:]) // never fails
+	key := fmt.Sprintf("%s%s-%x", cluster.AuditFolder, e.At.UTC().Format("2006-01-02T15:04:05.000000000Z"), tail)
+	return s.putJSON(ctx, key, e, clientv3.WithLease(lease))
+}
+
+// dailyLease is the etcd lease under which a day's records are kept, so that
+// old ones go away by themselves.
+type dailyLease struct {
+	mu   sync.Mutex
+	id   clientv3.LeaseID
+	made time.Time
+}
+
+func (d *dailyLease) get(ctx context.Context, c *clientv3.Client, kept time.Duration) (clientv3.LeaseID, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.id != 0 && time.Since(d.made) < 24*time.Hour {
+		return d.id, nil
+	}
+	l, err := c.Grant(ctx, int64((kept + 24*time.Hour).Seconds()))
+	if err != nil {
+		return 0, err
+	}
+	d.id, d.made = l.ID, time.Now()
+	return l.ID, nil
+}
+
+// AuditLog returns the last n entries whose subject or actor holds about,
+// oldest first.
+func (s *Store) AuditLog(ctx context.Context, about string, n int) ([]cluster.AuditEntry, error) {
+	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend)}
+	if about == "" {
+		opts = append(opts, clientv3.WithLimit(int64(n)))
+	}
+	r, err := s.client.Get(ctx, cluster.AuditFolder, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("read audit: %w", err)
+	}
+	var out []cluster.AuditEntry
+	for _, kv := range r.Kvs {
+		if len(out) == n {
+			break
+		}
+		var e cluster.AuditEntry
+		if err := json.Unmarshal(kv.Value, &e); err != nil {
+			return nil, fmt.Errorf("etcd key %s: %w", kv.Key, err)
+		}
+		if about == "" || strings.Contains(e.Subject, about) || strings.Contains(e.Actor, about) {
+			out = append(out, e)
+		}
+	}
+	slices.Reverse(out)
+	return out, nil
+}
+
+// Seed returns the digests of what `serve DIR` applied last, by document key.
+func (s *Store) Seed(ctx context.Context) (map[string]string, error) {
+	seed := map[string]string{}
+	if _, err := s.getJSON(ctx, cluster.SeedKey, &seed); err != nil && !isNotFound(err) {
+		return nil, err
+	}
+	return seed, nil
+}
+
+// PutSeed keeps what Seed returns.
+func (s *Store) PutSeed(ctx context.Context, seed map[string]string) error {
+	return s.putJSON(ctx, cluster.SeedKey, seed)
+}

@@ -1,0 +1,277 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// ClientConfig is how a Store reaches etcd.
+type ClientConfig struct {
+	Endpoints []string
+	TLS       *tls.Config // the certificate of etcd's user root
+	Logger    *slog.Logger
+}
+
+// Store keeps what pilotlight knows in etcd. It is safe for concurrent use.
+type Store struct {
+	client *clientv3.Client
+	log    *slog.Logger
+	audit  dailyLease
+	boots  dailyLease
+}
+
+// Open connects to etcd. It does not wait for an answer.
+func Open(c ClientConfig) (*Store, error) {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
+		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
+		MaxCallSendMsgSize: maxBytes, MaxCallRecvMsgSize: 512 << 20,
+		DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(retryStale)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)
+	}
+	return &Store{client: client, log: c.Logger}, nil
+}
+
+// retryStale asks again when etcd's users changed between a call's arrival and
+// its turn, which says nothing about the call (etcd: "revision in header is old").
+func retryStale(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	for {
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		if err == nil || !errors.Is(rpctypes.Error(err), rpctypes.ErrAuthOldRevision) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Close lets go of the connections.
+func (s *Store) Close() error { return s.client.Close() }
+
+// Ping asks etcd for a linearizable read, which only a healthy quorum answers.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.client.Get(ctx, cluster.AppliedKey, clientv3.WithKeysOnly())
+	if err != nil {
+		return fmt.Errorf("ask etcd: %w", err)
+	}
+	return nil
+}
+
+// Load returns every document, all as of one revision.
+func (s *Store) Load(ctx context.Context) (*cluster.Snapshot, error) {
+	ops := make([]clientv3.Op, len(cluster.Kinds))
+	for i, k := range cluster.Kinds {
+		ops[i] = clientv3.OpGet(cluster.Folder(k), clientv3.WithPrefix())
+	}
+	r, err := s.client.Txn(ctx).Then(ops...).Commit()
+	if err != nil {
+		return nil, fmt.Errorf("load documents from etcd: %w", err)
+	}
+	var docs []cluster.Document
+	for i, k := range cluster.Kinds {
+		for _, kv := range r.Responses[i].GetResponseRange().Kvs {
+			if strings.Contains(strings.TrimPrefix(string(kv.Key), cluster.Folder(k)), "/") {
+				continue // a value of a secret, not its document
+			}
+			d, err := cluster.UnmarshalDocument(kv.Value)
+			if err != nil {
+				return nil, fmt.Errorf("etcd key %s: %w", kv.Key, err)
+			}
+			docs = append(docs, d)
+		}
+	}
+	return cluster.NewSnapshot(cluster.Revision(r.Header.Revision), docs), nil
+}
+
+// applied is what AppliedKey holds.
+type applied struct {
+	Changed []string `json:"changed"` // keys
+}
+
+// Apply writes and deletes documents in one transaction, if nothing was applied
+// since base was loaded; else it fails with cluster.ErrConflict.
+func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref) error {
+	var note applied
+	var ops []clientv3.Op
+	for _, d := range put {
+		body, err := cluster.MarshalDocument(d)
+		if err != nil {
+			return err
+		}
+		key := cluster.DocumentKey(d.Ref())
+		note.Changed = append(note.Changed, key)
+		ops = append(ops, clientv3.OpPut(key, string(body)))
+	}
+	for _, r := range remove {
+		key := cluster.DocumentKey(r)
+		note.Changed = append(note.Changed, key)
+		ops = append(ops, clientv3.OpDelete(key))
+		if r.Kind == cluster.KindSecret { // its values go with it
+			ops = append(ops, clientv3.OpDelete(key+"/", clientv3.WithPrefix()))
+		}
+	}
+	body, err := json.Marshal(note)
+	if err != nil {
+		return fmt.Errorf("encode what was applied: %w", err)
+	}
+	ops = append(ops, clientv3.OpPut(cluster.AppliedKey, string(body)))
+	guard := clientv3.Compare(clientv3.ModRevision(cluster.AppliedKey), "<", int64(base.Revision())+1)
+	r, err := s.client.Txn(ctx).If(guard).Then(ops...).Commit()
+	switch {
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return fmt.Errorf("%d documents are more than one transaction takes, which is %d or %d MiB: apply them in parts",
+			len(put)+len(remove), maxOps-1, maxBytes>>20)
+	case err != nil:
+		return fmt.Errorf("write %d documents to etcd: %w", len(put)+len(remove), err)
+	case !r.Succeeded:
+		return fmt.Errorf("somebody else applied documents at the same time: %w", cluster.ErrConflict)
+	}
+	return nil
+}
+
+// Watch sends base's successors to ch, one for each apply, until ctx ends; what
+// is older than etcd remembers it skips. It follows one key, which each apply
+// writes, so what it sends is never a part of an apply.
+func (s *Store) Watch(ctx context.Context, base *cluster.Snapshot, ch chan<- *cluster.Snapshot) error {
+	for {
+		var err error
+		base, err = s.follow(ctx, base, ch)
+		for ctx.Err() == nil {
+			s.log.Warn("watch of etcd ended; serving what was known until all is loaded again", "err", err)
+			pause(ctx, reloadPause)
+			var fresh *cluster.Snapshot
+			if fresh, err = s.Load(ctx); err != nil {
+				continue
+			}
+			if fresh.Revision() > base.Revision() && send(ctx, ch, fresh) {
+				base = fresh
+			}
+			break
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// reloadPause is how long Watch waits before it asks an etcd again that failed.
+const reloadPause = 200 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func send(ctx context.Context, ch chan<- *cluster.Snapshot, s *cluster.Snapshot) bool {
+	select {
+	case ch <- s:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *Store) follow(ctx context.Context, base *cluster.Snapshot, ch chan<- *cluster.Snapshot) (*cluster.Snapshot, error) {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	for r := range s.client.Watch(ctx, cluster.AppliedKey, clientv3.WithRev(int64(base.Revision())+1)) {
+		if err := r.Err(); err != nil {
+			return base, err
+		}
+		for _, ev := range r.Events {
+			next, err := s.advance(ctx, base, ev.Kv.ModRevision, ev.Kv.Value)
+			if err != nil {
+				return base, err
+			}
+			base = next
+			if !send(ctx, ch, base) {
+				return base, ctx.Err()
+			}
+		}
+	}
+	return base, errors.New("channel closed")
+}
+
+// advance returns base with what one apply, at revision rev, changed.
+func (s *Store) advance(ctx context.Context, base *cluster.Snapshot, rev int64, value []byte) (*cluster.Snapshot, error) {
+	var note applied
+	if err := json.Unmarshal(value, &note); err != nil {
+		return nil, fmt.Errorf("etcd key %s: %w", cluster.AppliedKey, err)
+	}
+	changed := make(map[string]bool, len(note.Changed))
+	ops := make([]clientv3.Op, 0, len(note.Changed))
+	for _, key := range note.Changed {
+		changed[key] = true
+		ops = append(ops, clientv3.OpGet(key, clientv3.WithRev(rev)))
+	}
+	docs := slices.DeleteFunc(base.Documents(), func(d cluster.Document) bool {
+		return changed[cluster.DocumentKey(d.Ref())]
+	})
+	r, err := s.client.Txn(ctx).Then(ops...).Commit()
+	if err != nil {
+		return nil, fmt.Errorf("read what was applied at revision %d: %w", rev, err)
+	}
+	for _, one := range r.Responses {
+		for _, kv := range one.GetResponseRange().Kvs {
+			d, err := cluster.UnmarshalDocument(kv.Value)
+			if err != nil {
+				return nil, fmt.Errorf("etcd key %s: %w", kv.Key, err)
+			}
+			docs = append(docs, d)
+		}
+	}
+	return cluster.NewSnapshot(cluster.Revision(rev), docs), nil
+}
+
+// getJSON reads one key into v, and returns the revision at which it was
+// written; 0 and cluster.ErrNotFound when it is not there.
+func (s *Store) getJSON(ctx context.Context, key string, v any) (cluster.Revision, error) {
+	r, err := s.client.Get(ctx, key)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", key, err)
+	}
+	if len(r.Kvs) == 0 {
+		return 0, fmt.Errorf("%s: %w", key, cluster.ErrNotFound)
+	}
+	if err := json.Unmarshal(r.Kvs[0].Value, v); err != nil {
+		return 0, fmt.Errorf("etcd key %s: %w", key, err)
+	}
+	return cluster.Revision(r.Kvs[0].ModRevision), nil
+}
+
+func (s *Store) putJSON(ctx context.Context, key string, v any, opts ...clientv3.OpOption) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	if _, err := s.client.Put(ctx, key, string(body), opts...); err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	return nil
+}
+
+func isNotFound(err error) bool { return errors.Is(err, cluster.ErrNotFound) }
