@@ -1,0 +1,362 @@
+package join
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// TokenLife is how long an introduction token holds, counted from the config
+// that carries it: long enough for a slow install, short enough to be worth
+// nothing tomorrow.
+const TokenLife = 15 * time.Minute
+
+// Records is where tokens and introductions are kept. Each write is one
+// transaction, which fails with cluster.ErrConflict when somebody was faster.
+type Records interface {
+	PutToken(ctx context.Context, hash string, t cluster.Token) error
+	Token(ctx context.Context, hash string) (cluster.Token, cluster.Revision, error)
+	Introduction(ctx context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error)
+	Redeem(ctx context.Context, hash string, t cluster.Token, at cluster.Revision, in cluster.Introduction) error
+	Renew(ctx context.Context, in cluster.Introduction, at cluster.Revision) error
+	KeyOwner(ctx context.Context, keyHash string) (cluster.HostName, error)
+}
+
+// Nodes knows and admits hosts.
+type Nodes interface {
+	Alive(ctx context.Context, h cluster.HostName) (bool, error)
+	AllowNode(ctx context.Context, h cluster.HostName) error
+}
+
+// Auditor keeps the audit.
+type Auditor interface {
+	Audit(ctx context.Context, e cluster.AuditEntry) error
+}
+
+// Introducer mints tokens, and turns one into a host's certificate.
+type Introducer struct {
+	CA      *CA
+	Records Records
+	Nodes   Nodes
+	Auditor Auditor
+	Logger  *slog.Logger
+	OnJoin  func(cluster.Introduction) // may be nil
+
+	limits limits
+}
+
+// ErrAlive says that no token is minted for a host whose agent is alive: a
+// second machine that says it is the same one gets nothing.
+var ErrAlive = errors.New("its agent is alive, and a host that is alive is not introduced again")
+
+// ErrTooMany says that no token is minted because many were for this host just
+// now. Whoever asks is on a network that authenticates nobody, and each token is
+// kept for a day.
+var ErrTooMany = errors.New("it was given many tokens just now; one more is made in a moment")
+
+// Refusal is an introduction that was turned down. Its text may be shown to
+// the one who asked.
+type Refusal struct {
+	Status int // of HTTP
+	Reason string
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Reason }
+
+func refuse(status int, format string, args ...any) *Refusal {
+	return &Refusal{status, fmt.Sprintf(format, args...)}
+}
+
+// Bearer is who a token is made for.
+type Bearer struct {
+	Host    cluster.HostName
+	MAC     cluster.MAC
+	UUID    cluster.UUID
+	Address netip.Addr
+	Boot    string
+}
+
+// Mint makes a token for one boot of one host. Only its hash is kept. All
+// tokens of a host end when one of them is redeemed.
+func (i *Introducer) Mint(ctx context.Context, b Bearer) (string, error) {
+	mint := cluster.AuditEntry{Actor: b.Address.String(), Action: "token.mint", Subject: "host " + string(b.Host)}
+	alive, err := i.Nodes.Alive(ctx, b.Host)
+	if err != nil {
+		return "", err
+	}
+	if alive {
+		mint.Detail = ErrAlive.Error()
+		i.auditStranger(ctx, &i.limits.mints, mint)
+		return "", fmt.Errorf("host %s: %w", b.Host, ErrAlive)
+	}
+	if !i.limits.mayMint(b.Host) {
+		return "", fmt.Errorf("host %s: %w", b.Host, ErrTooMany)
+	}
+	_, after, err := i.Records.Introduction(ctx, b.Host)
+	if err != nil && !errors.Is(err, cluster.ErrNotFound) {
+		return "", err
+	}
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw) // never fails
+	token := base64.RawURLEncoding.EncodeToString(raw)
+	now := time.Now()
+	err = i.Records.PutToken(ctx, hashToken(token), cluster.Token{
+		Host: b.Host, MAC: b.MAC, UUID: b.UUID, Address: b.Address, Boot: b.Boot,
+		Minted: now, Expires: now.Add(TokenLife), After: after,
+	})
+	if err != nil {
+		return "", err
+	}
+	mint.OK = true
+	i.auditStranger(ctx, &i.limits.mints, mint)
+	return token, nil
+}
+
+func hashToken(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+// Introduce redeems a token. from is the address that the request came from.
+// A *Refusal says why it was turned down; any other error is ours, and the
+// token still holds.
+func (i *Introducer) Introduce(ctx context.Context, from netip.Addr, r Request) (Response, error) {
+	hash := hashToken(r.Token)
+	t, at, err := i.Records.Token(ctx, hash)
+	if errors.Is(err, cluster.ErrNotFound) {
+		return i.refused(ctx, from, "", refuse(http.StatusForbidden, "this token was never made, or long ago; boot the machine again to get a new one"))
+	}
+	if err != nil {
+		return Response{}, err
+	}
+	refusal, err := i.judge(ctx, from, t, r)
+	if err != nil {
+		return Response{}, err
+	}
+	if refusal != nil {
+		return i.refused(ctx, from, t.Host, refusal)
+	}
+	in, refusal := i.certify(t, from, r)
+	if refusal != nil {
+		return i.refused(ctx, from, t.Host, refusal)
+	}
+	t.Used, t.UsedBy = in.At, from
+	err = i.Records.Redeem(ctx, hash, t, at, in)
+	if errors.Is(err, cluster.ErrConflict) {
+		return i.refused(ctx, from, t.Host, refuse(http.StatusConflict, "this token was used by somebody else at this moment"))
+	}
+	if err != nil {
+		return Response{}, err
+	}
+	i.audit(ctx, cluster.AuditEntry{Actor: from.String(), Action: "token.redeem", Subject: "host " + string(t.Host), OK: true, Detail: "key " + in.KeyHash})
+	// Not before the token has held: the certificate of a host that was retired
+	// would open etcd again. Should this fail, Certificate does it.
+	if err := i.Nodes.AllowNode(ctx, t.Host); err != nil {
+		return Response{}, err
+	}
+	if i.OnJoin != nil {
+		i.OnJoin(in)
+	}
+	return i.response(in), nil
+}
+
+// judge says why a token does not do, or nil. An error is ours.
+func (i *Introducer) judge(ctx context.Context, from netip.Addr, t cluster.Token, r Request) (*Refusal, error) {
+	if refusal := bound(t, from, r); refusal != nil {
+		return refusal, nil
+	}
+	_, rev, err := i.Records.Introduction(ctx, t.Host)
+	if err != nil && !errors.Is(err, cluster.ErrNotFound) {
+		return nil, err
+	}
+	if rev != t.After {
+		return refuse(http.StatusForbidden, "host %s was introduced with another token, or retired, since this one was made; %s", t.Host, again), nil
+	}
+	alive, err := i.Nodes.Alive(ctx, t.Host)
+	if err != nil {
+		return nil, err
+	}
+	if alive {
+		return refuse(http.StatusForbidden, "host %s: %v", t.Host, ErrAlive), nil
+	}
+	return nil, nil
+}
+
+const again = "boot the machine again to get a new one"
+
+// bound says why a token does not do for this request, or nil. A UUID is
+// compared when both sides know it: firmware and system may not agree on one.
+func bound(t cluster.Token, from netip.Addr, r Request) *Refusal {
+	switch {
+	case !t.Used.IsZero():
+		return refuse(http.StatusConflict, "this token was used at %s from %s; if that was this host, its certificate is at /v1/join/certificates/ and the SHA-256 of its key", t.Used.UTC().Format(time.RFC3339), t.UsedBy)
+	case time.Now().After(t.Expires):
+		return refuse(http.StatusForbidden, "this token ended at %s; %s", t.Expires.UTC().Format(time.RFC3339), again)
+	case t.Address != from.Unmap():
+		return refuse(http.StatusForbidden, "this token was made for %s, not for %s", t.Address, from.Unmap())
+	case t.MAC != r.MAC:
+		return refuse(http.StatusForbidden, "this token was made for another MAC address than %s", r.MAC)
+	case t.UUID != "" && r.UUID != "" && t.UUID != r.UUID:
+		return refuse(http.StatusForbidden, "this token was made for another machine than the one with UUID %s", r.UUID)
+	}
+	return nil
+}
+
+// certify signs the certificate that a host asks for.
+func (i *Introducer) certify(t cluster.Token, from netip.Addr, r Request) (cluster.Introduction, *Refusal) {
+	if _, err := age.ParseX25519Recipient(r.Recipient); err != nil {
+		return cluster.Introduction{}, refuse(http.StatusBadRequest, "recipient is not an age X25519 recipient (age1...)")
+	}
+	in, refusal := i.sign(t.Host, r.CSR)
+	if refusal != nil {
+		return in, refusal
+	}
+	in.Boot, in.Address, in.MAC, in.Recipient = t.Boot, from.Unmap(), t.MAC, r.Recipient
+	return in, nil
+}
+
+func (i *Introducer) sign(h cluster.HostName, csrPEM string) (cluster.Introduction, *Refusal) {
+	var in cluster.Introduction
+	block, _ := pem.Decode([]byte(csrPEM))
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return in, refuse(http.StatusBadRequest, "csr is no certificate request in PEM")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil || csr.CheckSignature() != nil {
+		return in, refuse(http.StatusBadRequest, "csr is not signed by its own key")
+	}
+	if _, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok {
+		return in, refuse(http.StatusBadRequest, "csr holds no ECDSA key")
+	}
+	keyHash, err := KeyHash(csr.PublicKey)
+	if err != nil {
+		return in, refuse(http.StatusBadRequest, "%v", err)
+	}
+	// Nothing of the request but its key counts: the name is the token's.
+	cert, err := i.CA.sign(csr.PublicKey, Subject{CommonName: cluster.UserOf(h)}, nodeLife)
+	if err != nil {
+		return in, refuse(http.StatusInternalServerError, "%v", err)
+	}
+	now := time.Now()
+	return cluster.Introduction{Host: h, At: now, KeyHash: keyHash, Certificate: string(cert), NotAfter: now.Add(nodeLife)}, nil
+}
+
+func (i *Introducer) response(in cluster.Introduction) Response {
+	return Response{Host: in.Host, Certificate: in.Certificate, CA: string(i.CA.PEM())}
+}
+
+// Certificate returns the certificate that was signed for a key within the last
+// hour to whoever asks: it is of use to the key's owner alone, whose answer may
+// have been lost on the way.
+func (i *Introducer) Certificate(ctx context.Context, keyHash string) (Response, error) {
+	unknown := refuse(http.StatusNotFound, "no host was introduced with that key within the last hour")
+	h, err := i.Records.KeyOwner(ctx, keyHash)
+	if errors.Is(err, cluster.ErrNotFound) {
+		return Response{}, unknown
+	}
+	if err != nil {
+		return Response{}, err
+	}
+	in, _, err := i.Records.Introduction(ctx, h)
+	if errors.Is(err, cluster.ErrNotFound) || err == nil && in.KeyHash != keyHash {
+		return Response{}, unknown
+	}
+	if err != nil {
+		return Response{}, err
+	}
+	if err := i.Nodes.AllowNode(ctx, h); err != nil { // an introduction may have come no further
+		return Response{}, err
+	}
+	return i.response(in), nil
+}
+
+// Renew signs a new certificate for a host that shows its present one,
+// presented; the one before will do too, since the answer to a renewal may have
+// been lost.
+func (i *Introducer) Renew(ctx context.Context, from netip.Addr, presented *x509.Certificate, h cluster.HostName, csrPEM string) (Response, error) {
+	in, rev, err := i.Records.Introduction(ctx, h)
+	if errors.Is(err, cluster.ErrNotFound) {
+		return i.refused(ctx, from, h, refuse(http.StatusForbidden, "host %s is not introduced, or was retired", h))
+	}
+	if err != nil {
+		return Response{}, err
+	}
+	hash, err := KeyHash(presented.PublicKey)
+	if err != nil || hash != in.KeyHash && hash != in.PreviousKey {
+		return i.refused(ctx, from, h, refuse(http.StatusForbidden, "host %s was introduced again with another key since this certificate was signed", h))
+	}
+	next, refusal := i.sign(h, csrPEM)
+	if refusal != nil {
+		return i.refused(ctx, from, h, refusal)
+	}
+	next.Boot, next.MAC, next.Recipient, next.Address, next.PreviousKey = in.Boot, in.MAC, in.Recipient, in.Address, hash
+	if err := i.Records.Renew(ctx, next, rev); err != nil {
+		return Response{}, err
+	}
+	i.audit(ctx, cluster.AuditEntry{Actor: cluster.UserOf(h), Action: "certificate.renew", Subject: "host " + string(h), OK: true})
+	return i.response(next), nil
+}
+
+// refused audits a refusal, and raises the alarm: nobody honest shows a token
+// that does not do.
+func (i *Introducer) refused(ctx context.Context, from netip.Addr, h cluster.HostName, r *Refusal) (Response, error) {
+	subject, limit := "host "+string(h), &i.limits.refusals
+	if h == "" {
+		subject, limit = "a token of nobody", &i.limits.unknown
+	}
+	i.auditStranger(ctx, limit, cluster.AuditEntry{Actor: from.String(), Action: "token.redeem", Subject: subject, Alarm: true, Detail: r.Reason})
+	return Response{}, r
+}
+
+// auditStranger audits what anybody on the network can bring about as often as
+// they like: only so much of it is written.
+func (i *Introducer) auditStranger(ctx context.Context, limit *limit, e cluster.AuditEntry) {
+	left, ok := limit.take()
+	if !ok {
+		return
+	}
+	if left > 0 {
+		e.Detail = strings.TrimSpace(fmt.Sprintf("%s (%d entries like this were left out before)", e.Detail, left))
+	}
+	if !e.OK {
+		i.log().Warn("introduction refused", "action", e.Action, "from", e.Actor, "subject", e.Subject, "reason", e.Detail)
+	}
+	i.audit(ctx, e)
+}
+
+// auditTime is how long writing an entry may take.
+const auditTime = 5 * time.Second
+
+// audit writes an entry. Whoever hangs up after the act is audited all the same.
+func (i *Introducer) audit(ctx context.Context, e cluster.AuditEntry) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTime)
+	defer cancel()
+	e.At = time.Now()
+	if err := i.Auditor.Audit(ctx, e); err != nil {
+		i.log().Error("audit was not written", "err", err, "action", e.Action, "subject", e.Subject)
+	}
+}
+
+func (i *Introducer) log() *slog.Logger {
+	if i.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return i.Logger
+}
