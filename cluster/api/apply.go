@@ -1,0 +1,134 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// Documents is where documents are kept.
+type Documents interface {
+	Load(ctx context.Context) (*cluster.Snapshot, error)
+	Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref) error
+}
+
+// Applier writes documents, all of them or none.
+type Applier struct {
+	Store  Documents
+	Verify func(next *cluster.Snapshot) []cluster.Problem // what cluster.Check cannot know: whether configs render; may be nil
+}
+
+const applyTries = 5
+
+// Apply brings the store to where docs are as given and those of remove are
+// gone. Problems are mistakes of the operator's, and nothing was written.
+func (a *Applier) Apply(ctx context.Context, docs []cluster.Document, remove []cluster.Ref, dryRun bool) (ApplyResponse, error) {
+	for try := 1; ; try++ {
+		base, err := a.Store.Load(ctx)
+		if err != nil {
+			return ApplyResponse{}, err
+		}
+		out, put, gone, err := a.plan(base, docs, remove)
+		if err != nil || dryRun || len(out.Problems) > 0 || len(put)+len(gone) == 0 {
+			return out, err
+		}
+		err = a.Store.Apply(ctx, base, put, gone)
+		if errors.Is(err, cluster.ErrConflict) && try < applyTries {
+			continue // somebody else applied: look at the whole again
+		}
+		return out, err
+	}
+}
+
+// plan says what would change, and what is wrong with it.
+func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove []cluster.Ref) (out ApplyResponse, put []cluster.Document, gone []cluster.Ref, err error) {
+	next := map[cluster.Ref]cluster.Document{}
+	for _, d := range base.Documents() {
+		next[d.Ref()] = d
+	}
+	out.Problems = clashes(docs, remove)
+	if len(out.Problems) > 0 {
+		return out, nil, nil, nil
+	}
+	for _, d := range docs {
+		c, err := change(base, d)
+		if err != nil {
+			return out, nil, nil, err
+		}
+		out.Changes = append(out.Changes, c)
+		if c.Action != Unchanged {
+			put = append(put, d)
+		}
+		next[d.Ref()] = d
+	}
+	for _, r := range remove {
+		old, ok := base.Get(r)
+		if !ok {
+			out.Problems = append(out.Problems, cluster.Problem{Ref: r, Message: fmt.Sprintf("there is none to delete; `pilotlight get %s` lists what is there", r.Kind)})
+			continue
+		}
+		before, err := cluster.MarshalDocument(old)
+		if err != nil {
+			return out, nil, nil, err
+		}
+		out.Changes = append(out.Changes, Change{Ref: r, Action: Delete, Before: before})
+		gone = append(gone, r)
+		delete(next, r)
+	}
+	all := make([]cluster.Document, 0, len(next))
+	for _, d := range next {
+		all = append(all, d)
+	}
+	out.Problems = append(out.Problems, cluster.Check(all)...)
+	if len(out.Problems) == 0 && a.Verify != nil && len(put)+len(gone) > 0 {
+		out.Problems = a.Verify(cluster.NewSnapshot(base.Revision(), all))
+	}
+	slices.SortStableFunc(out.Changes, func(x, y Change) int {
+		return slices.Index(cluster.Kinds, x.Ref.Kind) - slices.Index(cluster.Kinds, y.Ref.Kind)
+	})
+	return out, put, gone, nil
+}
+
+// clashes says what one apply may not ask for: two things of one document.
+func clashes(docs []cluster.Document, remove []cluster.Ref) (out []cluster.Problem) {
+	seen := map[cluster.Ref]bool{}
+	for _, d := range docs {
+		if seen[d.Ref()] {
+			out = append(out, cluster.Problem{Ref: d.Ref(), Field: "name", Message: fmt.Sprintf("is given to two documents of kind %s; rename one", d.Ref().Kind)})
+		}
+		seen[d.Ref()] = true
+	}
+	gone := map[cluster.Ref]bool{}
+	for _, r := range remove {
+		switch {
+		case seen[r]:
+			out = append(out, cluster.Problem{Ref: r, Message: "is to be written and to be deleted; ask for one"})
+		case gone[r]:
+			out = append(out, cluster.Problem{Ref: r, Message: "is to be deleted twice; name it once"})
+		}
+		gone[r] = true
+	}
+	return out
+}
+
+func change(base *cluster.Snapshot, d cluster.Document) (Change, error) {
+	c := Change{Ref: d.Ref(), Action: Create}
+	var err error
+	if c.After, err = cluster.MarshalDocument(d); err != nil {
+		return c, err
+	}
+	if old, ok := base.Get(d.Ref()); ok {
+		c.Action = Update
+		if c.Before, err = cluster.MarshalDocument(old); err != nil {
+			return c, err
+		}
+		if bytes.Equal(c.Before, c.After) {
+			c.Action = Unchanged
+		}
+	}
+	return c, nil
+}
