@@ -1,0 +1,88 @@
+package dhcp
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// book is what this server knows of every lease, on every network.
+type book struct {
+	mu    sync.Mutex
+	pools map[cluster.NetworkName]*pool
+}
+
+// place is an address on a network.
+type place struct {
+	network cluster.NetworkName
+	addr    netip.Addr
+}
+
+// pool returns the pool of a network as the snapshot has it. mu is held.
+func (b *book) pool(snap *cluster.Snapshot, n *cluster.Network) *pool {
+	p := b.named(cluster.NetworkName(n.Name))
+	p.configure(snap, n)
+	return p
+}
+
+func (b *book) named(name cluster.NetworkName) *pool {
+	p := b.pools[name]
+	if p == nil {
+		if b.pools == nil {
+			b.pools = make(map[cluster.NetworkName]*pool)
+		}
+		p = newPool()
+		b.pools[name] = p
+	}
+	return p
+}
+
+// load takes over everything that the store holds, and that it holds nothing
+// else.
+func (b *book) load(leases []cluster.Lease, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	there := make(map[place]bool, len(leases))
+	for _, l := range leases {
+		there[place{l.Network, l.Address}] = true
+		b.learn(l, now)
+	}
+	for name, p := range b.pools {
+		for _, s := range p.slots {
+			if s.saved && !there[place{name, s.addr}] {
+				p.unlearn(s)
+			}
+		}
+	}
+}
+
+// learn takes over what the store holds for one address; a lease without a MAC
+// says that it holds nothing. mu is held.
+func (b *book) learn(l cluster.Lease, now time.Time) {
+	if !l.Address.Is4() {
+		return
+	}
+	p := b.named(l.Network)
+	if !l.MAC.IsZero() {
+		p.learn(l, now)
+	} else if s := p.slots[l.Address]; s != nil {
+		p.unlearn(s)
+	}
+}
+
+// owner returns the machine to which an address is lent.
+func (b *book) owner(n cluster.NetworkName, a netip.Addr, now time.Time) (cluster.MAC, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.pools[n]
+	if p == nil {
+		return cluster.MAC{}, false
+	}
+	s := p.slots[a]
+	if s == nil || !s.saved || s.lease.Declined || !s.lease.Expires.After(now) {
+		return cluster.MAC{}, false
+	}
+	return s.lease.MAC, true
+}

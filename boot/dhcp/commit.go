@@ -1,0 +1,242 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+const (
+	batchLimit    = 120  // operations in one transaction; etcd allows 128
+	queueLimit    = 4096 // changes waiting; a client whose change finds no room asks again
+	commitTimeout = 5 * time.Second
+)
+
+// errLost is a conflict of which everything is known already.
+var errLost = &cluster.LeaseConflictError{}
+
+// change is one lease on its way to the store.
+type change struct {
+	pool   *pool
+	slot   *slot
+	lease  cluster.Lease    // as it is to be
+	remove bool             // take lease out instead; slot is nil
+	ack    *outbound        // goes once the lease is durable; nil when nobody waits
+	nak    func() *outbound // goes when another server gave the address away; nil when nobody waits
+	done   func()           // called after ack is sent; nil when nobody waits
+	cost   int              // operations that it takes
+}
+
+// committer makes leases durable: it gathers what waits, writes it in one
+// transaction, and only then lets the acknowledgements go. One transaction is
+// under way at a time, so the more there is to do, the more each one carries.
+type committer struct {
+	server *Server
+	wire   *wire
+	queue  chan change
+	next   *change // did not fit into the last batch
+}
+
+// submit hands over a change. It reports whether there was room. The book's mu
+// is held.
+func (c *committer) submit(ch change) bool {
+	ch.cost = 1
+	if ch.slot != nil && ch.slot.left != nil {
+		ch.cost = 2
+	}
+	select {
+	case c.queue <- ch:
+		if ch.slot != nil {
+			ch.slot.busy++
+		}
+		return true
+	default:
+		return false
+	}
+}
+
+// run works until the queue is closed and empty.
+func (c *committer) run(ctx context.Context) {
+	defer c.wire.frames.close()
+	for {
+		batch := c.gather()
+		if len(batch) == 0 {
+			return
+		}
+		c.commit(ctx, batch)
+	}
+}
+
+// gather waits for one change and takes what waits behind it. Of two changes of
+// one address the second waits for the next batch.
+func (c *committer) gather() []change {
+	var batch []change
+	seen := make(map[place]bool)
+	for cost := 0; cost < batchLimit-1; {
+		ch, ok := c.take(len(batch) == 0)
+		if !ok {
+			break
+		}
+		at := place{ch.lease.Network, ch.lease.Address}
+		if seen[at] {
+			c.next = &ch
+			break
+		}
+		seen[at] = true
+		batch = append(batch, ch)
+		cost += ch.cost
+	}
+	return batch
+}
+
+func (c *committer) take(wait bool) (change, bool) {
+	if ch := c.next; ch != nil {
+		c.next = nil
+		return *ch, true
+	}
+	if wait {
+		ch, ok := <-c.queue
+		return ch, ok
+	}
+	select {
+	case ch, ok := <-c.queue:
+		return ch, ok
+	default:
+		return change{}, false
+	}
+}
+
+// commit writes a batch and sends its answers. When another server was faster
+// with one of the addresses, it takes over what the store holds and writes the
+// changes one by one, so that one conflict costs only its own client.
+func (c *committer) commit(ctx context.Context, batch []change) {
+	err := c.write(ctx, batch)
+	if !errors.Is(err, cluster.ErrConflict) {
+		c.settle(batch, err)
+		return
+	}
+	c.server.metrics.conflicts.Inc()
+	c.correct(ctx, err)
+	for i := range batch {
+		err := c.retry(ctx, batch[i])
+		if errors.Is(err, cluster.ErrConflict) {
+			c.correct(ctx, err)
+		}
+		c.settle(batch[i:i+1], err)
+	}
+}
+
+// correct takes over what the store holds: what a conflict says of it, or all.
+func (c *committer) correct(ctx context.Context, conflict error) {
+	s := c.server
+	if e, ok := errors.AsType[*cluster.LeaseConflictError](conflict); ok {
+		s.Learn(e.Leases...)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	if err := s.reload(ctx); err != nil && s.quiet.says("reload") {
+		s.logger().Warn("leases could not be loaded after a conflict", "error", err)
+	}
+}
+
+// retry writes one change against what the store is now known to hold.
+func (c *committer) retry(ctx context.Context, ch change) error {
+	b := &c.server.book
+	b.mu.Lock()
+	lost := ch.slot != nil && ch.slot.mac != ch.lease.MAC
+	b.mu.Unlock()
+	if lost {
+		return errLost
+	}
+	return c.write(ctx, []change{ch})
+}
+
+// write makes a batch durable in one transaction.
+func (c *committer) write(ctx context.Context, batch []change) error {
+	put, remove := c.transaction(batch)
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	start := time.Now()
+	err := c.server.Leases.Commit(ctx, put, remove)
+	c.server.metrics.commits.Observe(time.Since(start).Seconds())
+	return err
+}
+
+// transaction says what is to be there, and what is believed to be there now.
+func (c *committer) transaction(batch []change) (put, remove []cluster.Lease) {
+	b := &c.server.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, ch := range batch {
+		if ch.remove {
+			remove = append(remove, ch.lease)
+			continue
+		}
+		put = append(put, ch.lease)
+		if ch.slot.saved {
+			remove = append(remove, ch.slot.lease)
+		}
+		if left := ch.slot.left; left != nil && left.saved && left.mac == ch.lease.MAC && left.busy == 0 {
+			remove = append(remove, left.lease)
+		}
+	}
+	return put, remove
+}
+
+// settle takes a batch's outcome over into the book, and answers.
+func (c *committer) settle(batch []change, err error) {
+	s := c.server
+	answers := make([]outbound, 0, len(batch))
+	s.book.mu.Lock()
+	for _, ch := range batch {
+		if ch.slot != nil {
+			ch.slot.busy--
+		}
+		switch {
+		case err == nil && !ch.remove:
+			ch.pool.saved(ch)
+			if ch.ack != nil {
+				answers = append(answers, *ch.ack)
+			}
+		case errors.Is(err, cluster.ErrConflict) && ch.nak != nil:
+			answers = append(answers, *ch.nak())
+		}
+	}
+	s.book.mu.Unlock()
+	if err != nil {
+		s.notSaved(batch, err)
+	}
+	s.send(c.wire, answers...)
+	if err != nil {
+		return
+	}
+	s.metrics.leased.Add(float64(len(answers)))
+	for _, ch := range batch {
+		if ch.done != nil {
+			ch.done()
+		}
+	}
+}
+
+// saved takes over that a change is durable. The book's mu is held.
+func (p *pool) saved(ch change) {
+	s := ch.slot
+	s.lease, s.saved = ch.lease, true
+	if left := s.left; left != nil {
+		s.left = nil
+		if left.mac == ch.lease.MAC && left.busy == 0 && p.slots[left.addr] == left {
+			left.saved = false
+			p.vacate(left)
+			p.settle(left)
+		}
+	}
+	if ch.lease.Declined {
+		p.vacate(s)
+	} else if s.mac == ch.lease.MAC {
+		s.held = time.Time{}
+	}
+	p.settle(s)
+}

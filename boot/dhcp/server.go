@@ -1,0 +1,198 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pilotlight/pilotlight/boot"
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// Leases is where leases are kept, by this server and by others.
+type Leases interface {
+	// Leases returns every lease there is, lapsed and declined ones too.
+	Leases(ctx context.Context) ([]cluster.Lease, error)
+
+	// Commit makes put durable and takes remove away, in one transaction. What
+	// remove holds is believed, to the letter, to be there; an address in put
+	// that is not also in remove is believed to be free. Where that is not so
+	// nothing is changed, and the error is a cluster.ErrConflict: another server
+	// was faster. If it is a *cluster.LeaseConflictError too, that says what
+	// there is, and the leases need not all be loaded.
+	Commit(ctx context.Context, put, remove []cluster.Lease) error
+}
+
+// Times that a client notices.
+const (
+	offerTime   = 15 * time.Second // an offered address is kept for its machine
+	declineTime = time.Hour        // an address that somebody else uses is not lent
+	// A lease that has this much of its time left already covers the
+	// acknowledgement: firmware, iPXE, initial RAM disk and system ask one after
+	// the other, and only the first needs a write.
+	freshShare = 0.95
+)
+
+// Server answers DHCP on the networks that are authoritative. Its fields are
+// set before Serve and not changed after.
+type Server struct {
+	Snapshot   func() *cluster.Snapshot // what is applied; never nil, never blocks
+	Leases     Leases
+	Loaders    boot.Loaders // what TFTP and HTTP have for firmware
+	HTTPPort   uint16       // of the boot server
+	HTTPSPort  uint16       // zero when there is none
+	Recorder   *boot.Recorder
+	Logger     *slog.Logger          // nil is silence
+	Registerer prometheus.Registerer // nil keeps the metrics to itself
+
+	book      book
+	strangers strangers
+	places    places
+	quiet     quiet
+	metrics   *metrics
+	setUp     sync.Once
+}
+
+// Serve loads the leases and answers what comes on conn until ctx is done. It
+// closes conn, writes what waits to be written, and returns nil then. Conn is a
+// UDP socket on port 67, from which Serve learns on which interface a packet
+// came; of any other it takes the local address for the server's own. It is
+// called once.
+func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
+	s.init()
+	defer conn.Close()
+	if err := s.reload(ctx); err != nil {
+		return err
+	}
+	in, err := newWire(conn)
+	if err != nil {
+		return err
+	}
+	out, err := newWire(conn)
+	if err != nil {
+		return err
+	}
+	s.places.local = addrPort(conn.LocalAddr()).Addr()
+	c := &committer{server: s, wire: out, queue: make(chan change, queueLimit)}
+	var running sync.WaitGroup
+	running.Go(func() { c.run(context.WithoutCancel(ctx)) })
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+
+	err = s.loop(ctx, in, c)
+	stop()
+	in.frames.close()
+	close(c.queue)
+	running.Wait()
+	return err
+}
+
+// loop answers packets until ctx is done.
+func (s *Server) loop(ctx context.Context, w *wire, c *committer) error {
+	var out []outbound
+	for {
+		err := w.receive(func(in inbound) {
+			if o := s.answer(in, c); o != nil {
+				out = append(out, *o)
+			}
+		})
+		s.send(w, out...)
+		out = out[:0]
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("dhcp: the socket was closed: %w", err)
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			// An ICMP error that an earlier answer drew, or no memory: neither
+			// is a reason to stop.
+			s.metrics.dropped("read-error")
+			if s.quiet.says("read") {
+				s.logger().Warn("reading a DHCP packet failed", "error", err)
+			}
+		}
+	}
+}
+
+// answer is the way of one packet. It returns what is to be sent at once.
+func (s *Server) answer(in inbound, c *committer) *outbound {
+	m, err := decode(in)
+	if err != nil {
+		s.metrics.dropped("malformed")
+		s.logger().Debug("dropped a DHCP packet", "from", in.from, "error", err)
+		return nil
+	}
+	s.metrics.received(m.kind)
+	e, err := s.exchange(m)
+	if err != nil {
+		s.metrics.dropped("not-ours")
+		s.logger().Debug("dropped a DHCP packet", "mac", m.mac, "from", in.from, "type", m.kind, "error", err)
+		return nil
+	}
+	e.identify()
+	e.decide()
+	out, err := e.respond(c)
+	if err != nil {
+		s.refused(e, err)
+	}
+	return out
+}
+
+// Owner returns the machine to which an address is lent or for which it is
+// reserved.
+func (s *Server) Owner(a netip.Addr) (cluster.MAC, bool) {
+	snap := s.Snapshot()
+	n, ok := snap.NetworkOf(a)
+	if !ok {
+		return cluster.MAC{}, false
+	}
+	if mac, ok := s.book.owner(cluster.NetworkName(n.Name), a, time.Now()); ok {
+		return mac, true
+	}
+	if h, ok := snap.HostByAddress(a); ok && len(h.MACs) > 0 {
+		return h.MACs[0], true
+	}
+	return cluster.MAC{}, false
+}
+
+// Learn takes over leases that another server gave, or took away: those have no
+// MAC. It is for a watch on the store; without one they are learnt when they are
+// in the way.
+func (s *Server) Learn(leases ...cluster.Lease) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	for _, l := range leases {
+		s.book.learn(l, time.Now())
+	}
+}
+
+// Discovered returns the machines that asked and that no document names, the
+// last seen first.
+func (s *Server) Discovered() []Stranger { return s.strangers.list() }
+
+func (s *Server) reload(ctx context.Context) error {
+	leases, err := s.Leases.Leases(ctx)
+	if err != nil {
+		return fmt.Errorf("load the DHCP leases: %w", err)
+	}
+	s.book.load(leases, time.Now())
+	return nil
+}
+
+func (s *Server) init() {
+	s.setUp.Do(func() { s.metrics = newMetrics(s.Registerer) })
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Logger
+}

@@ -1,0 +1,168 @@
+package httpboot
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"github.com/pilotlight/pilotlight/boot"
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// Errors by which Configs and Files say why not.
+var (
+	// ErrNotReady is for what may be there later: 503.
+	ErrNotReady = errors.New("not ready")
+	// ErrNotAcceptable is for a config in no version that the client reads: 406.
+	ErrNotAcceptable = errors.New("not acceptable")
+)
+
+// Machine is one whose config is asked for.
+type Machine struct {
+	Host     *cluster.Host
+	Target   cluster.Target
+	Identity cluster.Identity // what it says of itself; the MAC is the one that its address is lent to
+	Address  netip.Addr
+	Boot     string // the ID of its current boot; empty when none was seen
+	Server   boot.Server
+}
+
+// Body is a config, ready to be sent.
+type Body struct {
+	Data        []byte
+	ContentType string
+}
+
+// Configs makes what a machine is told. A call may mint a token, so it is made
+// for a GET only, and what it returns is stored nowhere.
+type Configs interface {
+	Ignition(ctx context.Context, m Machine, accept string) (Body, error)
+	CloudConfig(ctx context.Context, m Machine) (Body, error)
+}
+
+// Files opens the files of images.
+type Files interface {
+	// Open returns a file whose content has been verified. ErrNotReady says
+	// that it is being fetched.
+	Open(ctx context.Context, f cluster.File) (*os.File, error)
+}
+
+// Handler's defaults.
+const (
+	DefaultImages  = 128 // downloads of images at a time
+	DefaultConfigs = 256 // configs and scripts being made at a time
+	imageWait      = time.Minute
+	configWait     = 5 * time.Second
+	retryAfter     = "5" // seconds
+)
+
+// Handler serves all of it. Its fields are set before its first request and not
+// changed after.
+type Handler struct {
+	Snapshot   func() *cluster.Snapshot
+	Owner      func(netip.Addr) (cluster.MAC, bool) // the machine to which an address is lent
+	Configs    Configs
+	Files      Files
+	Loaders    fs.FS         // for UEFI HTTP Boot; nil serves none
+	Agent      cluster.File  // the agent's binary, opened through Files; zero serves none
+	CA         func() []byte // PEM; nil serves none
+	HTTPPort   uint16        // which machines are told to come back to
+	HTTPSPort  uint16        // zero when there is none
+	MaxImages  int           // default DefaultImages
+	MaxConfigs int           // default DefaultConfigs
+	Recorder   *boot.Recorder
+	Logger     *slog.Logger          // nil is silence
+	Registerer prometheus.Registerer // nil keeps the metrics to itself
+
+	setUp   sync.Once
+	mux     *http.ServeMux
+	metrics *metrics
+	images  gate
+	configs gate
+	warning *rate.Limiter // a stranger can provoke refusals: the log takes so many
+}
+
+func (h *Handler) init() {
+	h.metrics = newMetrics(h.Registerer)
+	h.images = newGate(h.MaxImages, DefaultImages, imageWait)
+	h.configs = newGate(h.MaxConfigs, DefaultConfigs, configWait)
+	h.warning = rate.NewLimiter(5, 100)
+	h.mux = http.NewServeMux()
+	handle := func(pattern, name string, g gate, f func(http.ResponseWriter, *http.Request) error) {
+		h.mux.Handle("GET "+pattern, h.wrap(name, g, f)) // GET takes HEAD too
+	}
+	handle(boot.EntryPath, "entry", h.configs, h.entry)
+	handle(boot.ScriptPath, "script", h.configs, h.script)
+	handle(boot.IgnitionPath, "ignition", h.configs, h.ignition)
+	handle(boot.CloudConfigPath, "cloud-config", h.configs, h.cloudConfig)
+	handle(boot.SeedPath+"{mac}/{file}", "seed", h.configs, h.seed)
+	handle(boot.ImagePath+"{image}/kernel", "kernel", h.images, h.kernel)
+	handle(boot.ImagePath+"{image}/initrd/{n}", "initrd", h.images, h.initrd)
+	handle(boot.ImagePath+"{image}/rootfs", "rootfs", h.images, h.rootfs)
+	handle(boot.LoaderPath+"{file...}", "loader", h.images, h.loader)
+	handle(AgentPath+"{sha256}/pilotlight-agent", "agent", h.images, h.agent)
+	handle(CAPath, "ca", h.configs, h.ca)
+}
+
+// Where the agent and the authority are, which the scripts do not name.
+const (
+	AgentPath = "/agent/"
+	CAPath    = "/ca.pem"
+)
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.setUp.Do(h.init)
+	h.mux.ServeHTTP(w, r)
+}
+
+func (h *Handler) logger() *slog.Logger {
+	if h.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return h.Logger
+}
+
+// gate lets so many through at a time; the others wait, and are turned away
+// when that takes too long. Images and configs have a gate each, so that a
+// storm of the one does not starve the other.
+type gate struct {
+	slots chan struct{}
+	wait  time.Duration
+}
+
+func newGate(n, usual int, wait time.Duration) gate {
+	if n <= 0 {
+		n = usual
+	}
+	return gate{make(chan struct{}, n), wait}
+}
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	t := time.NewTimer(g.wait)
+	defer t.Stop()
+	select {
+	case g.slots <- struct{}{}:
+		return nil
+	case <-t.C:
+		return notReady("too many requests at a time")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g gate) leave() { <-g.slots }

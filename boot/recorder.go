@@ -1,0 +1,254 @@
+package boot
+
+import (
+	"container/list"
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// Boots is where timelines are kept.
+type Boots interface {
+	// SaveBoot keeps a boot, in the place of what was kept of it before.
+	SaveBoot(ctx context.Context, b cluster.Boot) error
+}
+
+// The recorder's defaults.
+const (
+	DefaultRemember = 20_000                 // machines
+	DefaultFlush    = 250 * time.Millisecond // from an event to its being saved
+	maxEvents       = 64                     // of one boot; later ones are dropped
+	saveTimeout     = 5 * time.Second
+	bootOld         = 15 * time.Minute // an unfinished boot that was silent for so long is over
+)
+
+// Sighting is one thing that a server saw a machine do.
+type Sighting struct {
+	MAC      cluster.MAC
+	Host     cluster.HostName
+	Event    cluster.Event // its At is filled in when it is zero
+	Firmware bool          // firmware looks for a server: a DHCP DISCOVER that begins a boot
+	IPXE     bool          // and it is iPXE that does
+}
+
+// Recorder keeps the timeline of the current boot of every host, and saves it.
+// Recording never waits for the saving. A nil Recorder records nothing; the
+// zero value records, and saves when it has Boots and runs.
+type Recorder struct {
+	Boots    Boots
+	Logger   *slog.Logger  // nil is silence
+	Remember int           // hosts; default DefaultRemember
+	Flush    time.Duration // default DefaultFlush
+
+	mu     sync.Mutex
+	boots  map[cluster.MAC]*list.Element // of *timeline
+	recent list.List                     // most recently changed first
+	dirty  map[*timeline]bool
+
+	failing bool // Run's alone: the last save failed, and was logged
+}
+
+type timeline struct {
+	boot cluster.Boot
+	last time.Time
+}
+
+// Record adds what was seen to the machine's timeline. Machines that no
+// document names have none: a stranger could make up any number of them.
+func (r *Recorder) Record(s Sighting) {
+	if r == nil || s.Host == "" {
+		return
+	}
+	if s.Event.At.IsZero() {
+		s.Event.At = time.Now()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.find(s.MAC)
+	switch {
+	case t == nil || begins(t.boot, s):
+		if s.Event.Step == cluster.StepDHCP && !s.Firmware {
+			return // a running system renews its lease
+		}
+		t = r.begin(s)
+	case !adds(t.boot, s):
+		return
+	}
+	t.boot.Events = append(t.boot.Events, s.Event)
+	t.last = s.Event.At
+	r.touch(t)
+}
+
+// begins reports whether what was seen is the first of a new boot. Firmware
+// asks for an address once itself and once more as iPXE, and both belong to one
+// boot; firmware that asks after anything later has started over.
+func begins(b cluster.Boot, s Sighting) bool {
+	last := b.Events[len(b.Events)-1]
+	if s.Event.At.Sub(last.At) > bootOld && !reached(b, cluster.StepConfig) {
+		return true
+	}
+	if !s.Firmware {
+		return false
+	}
+	for _, e := range b.Events {
+		switch {
+		case e.Step == cluster.StepLoader && !s.IPXE: // it was reset while it loaded
+			return true
+		case e.Step != cluster.StepDHCP && e.Step != cluster.StepLoader:
+			return true
+		}
+	}
+	return s.Event.At.Sub(last.At) > bootOld
+}
+
+func reached(b cluster.Boot, step cluster.Step) bool {
+	return slices.ContainsFunc(b.Events, func(e cluster.Event) bool { return e.Step == step })
+}
+
+// adds reports whether what was seen is news. What is sent or asked for again,
+// and leases that a running system renews, are not.
+func adds(b cluster.Boot, s Sighting) bool {
+	if len(b.Events) >= maxEvents {
+		return false
+	}
+	for _, e := range slices.Backward(b.Events) {
+		if e.Step == s.Event.Step {
+			return e.Detail != s.Event.Detail || e.Addr != s.Event.Addr
+		}
+	}
+	return true
+}
+
+func (r *Recorder) find(mac cluster.MAC) *timeline {
+	if e, ok := r.boots[mac]; ok {
+		return e.Value.(*timeline)
+	}
+	return nil
+}
+
+// begin forgets the machine's last boot, and the host that was silent longest
+// when there are too many.
+func (r *Recorder) begin(s Sighting) *timeline {
+	if r.boots == nil {
+		r.boots = make(map[cluster.MAC]*list.Element)
+		r.dirty = make(map[*timeline]bool)
+	}
+	limit := r.Remember
+	if limit <= 0 {
+		limit = DefaultRemember
+	}
+	if e, ok := r.boots[s.MAC]; ok {
+		old := r.recent.Remove(e).(*timeline)
+		if len(r.dirty) > limit { // nothing could be saved for long
+			delete(r.dirty, old)
+		}
+	}
+	for r.recent.Len() >= limit {
+		e := r.recent.Back()
+		old := r.recent.Remove(e).(*timeline)
+		delete(r.boots, old.boot.MAC)
+		delete(r.dirty, old)
+	}
+	t := &timeline{boot: cluster.Boot{
+		ID:   s.Event.At.UTC().Format("2006-01-02T15:04:05.000000000Z"),
+		Host: s.Host, MAC: s.MAC,
+	}}
+	r.boots[s.MAC] = r.recent.PushFront(t)
+	return t
+}
+
+func (r *Recorder) touch(t *timeline) {
+	r.recent.MoveToFront(r.boots[t.boot.MAC])
+	r.dirty[t] = true
+}
+
+// Current returns the timeline of a machine's current boot so far.
+func (r *Recorder) Current(mac cluster.MAC) (cluster.Boot, bool) {
+	if r == nil {
+		return cluster.Boot{}, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.find(mac)
+	if t == nil {
+		return cluster.Boot{}, false
+	}
+	return t.copy(), true
+}
+
+func (t *timeline) copy() cluster.Boot {
+	b := t.boot
+	b.Events = slices.Clone(b.Events)
+	return b
+}
+
+// Run saves timelines as they change, until ctx is done; then it saves what is
+// left and returns.
+func (r *Recorder) Run(ctx context.Context) {
+	every := r.Flush
+	if every <= 0 {
+		every = DefaultFlush
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.save(ctx)
+		case <-ctx.Done():
+			r.save(context.WithoutCancel(ctx))
+			return
+		}
+	}
+}
+
+// save saves every changed timeline. The first failure ends it until the next
+// turn, when whatever is left is tried again.
+func (r *Recorder) save(ctx context.Context) {
+	if r.Boots == nil {
+		return
+	}
+	changed := r.changed()
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	for i, t := range changed {
+		r.mu.Lock()
+		b := t.copy()
+		delete(r.dirty, t)
+		r.mu.Unlock()
+		err := r.Boots.SaveBoot(ctx, b)
+		if err == nil {
+			r.failing = false
+			continue
+		}
+		r.mu.Lock()
+		r.dirty[t] = true
+		r.mu.Unlock()
+		if !r.failing {
+			r.failing = true
+			r.logger().Warn("timelines of boots are not saved; it is tried until it works", "host", b.Host, "boots", len(changed)-i, "error", err)
+		}
+		return
+	}
+}
+
+// changed returns what is to be saved, what changed first coming first.
+func (r *Recorder) changed() []*timeline {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := slices.Collect(maps.Keys(r.dirty))
+	slices.SortFunc(out, func(a, b *timeline) int { return a.last.Compare(b.last) })
+	return out
+}
+
+func (r *Recorder) logger() *slog.Logger {
+	if r.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return r.Logger
+}

@@ -1,0 +1,214 @@
+package boot
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// Where things are on the HTTP server. package httpboot serves them.
+const (
+	EntryPath       = "/boot.ipxe"
+	ScriptPath      = "/ipxe"
+	LoaderPath      = "/loaders/"
+	ImagePath       = "/images/"
+	IgnitionPath    = "/ignition"
+	CloudConfigPath = "/cloud-config"
+	SeedPath        = "/cloud/"
+)
+
+// waits are the seconds between one try of the machine's script and the next.
+// After the last the machine reboots: it is never left at a prompt.
+var waits = []int{1, 2, 5, 10, 20, 30, 60, 60}
+
+// Entry returns the script with which every machine starts. It tells the
+// server who the machine is, runs what comes back, and tries again when that
+// fails. It uses only commands that iPXE has had since 2011 (no inc, no
+// iflinkwait), because it may run in a NIC's ROM.
+func Entry(s Server) []byte {
+	var b strings.Builder
+	b.WriteString("#!ipxe\n\n")
+	fmt.Fprintf(&b, "echo pilotlight at %s\n", s.URL)
+	fmt.Fprintf(&b, "set script %s%s?mac=${netX/mac:hexhyp}&uuid=${uuid}&serial=${serial:uristring}&platform=${platform}\n", s.URL, ScriptPath)
+	for _, w := range waits {
+		b.WriteString("chain --autofree ${script} && goto done ||\n")
+		fmt.Fprintf(&b, "echo pilotlight: that did not work (see the message above); again in %d s\n", w)
+		fmt.Fprintf(&b, "sleep %d\n", w)
+	}
+	b.WriteString("echo pilotlight: giving up; the machine reboots\nreboot\n\n")
+	b.WriteString(":done\nexit\n")
+	return []byte(b.String())
+}
+
+// Visit is a machine that fetches its script or its config.
+type Visit struct {
+	Identity cluster.Identity
+	Address  netip.Addr
+	Platform string // iPXE's word: pcbios or efi; empty when unknown
+	Server   Server
+}
+
+// Facts is what a kernel argument's template may say.
+type Facts struct {
+	Host      *cluster.Host
+	Profile   *cluster.Profile
+	Group     *cluster.Group // nil when no group takes the host
+	Image     *cluster.Image
+	Network   *cluster.Network // nil when it is not known
+	Variables map[string]any
+	SSHKeys   []string
+	Server    Server
+	MAC       cluster.MAC
+	UUID      cluster.UUID
+	Address   netip.Addr
+
+	KernelURL      string
+	RootfsURL      string // empty when the image has no root file system
+	RootfsSHA256   string
+	ConfigURL      string // of the Ignition config
+	CloudConfigURL string // of the #cloud-config
+	SeedURL        string // of the NoCloud seed, with its slash at the end
+}
+
+// FactsOf returns what templates may say of a machine on a visit.
+func FactsOf(t cluster.Target, v Visit) Facts {
+	who := url.Values{"mac": {v.Identity.MAC.Hyphens()}}
+	if v.Identity.UUID != "" {
+		who.Set("uuid", string(v.Identity.UUID))
+	}
+	f := Facts{
+		Host: t.Host, Profile: t.Profile, Group: t.Group, Image: t.Image, Network: t.Network,
+		Variables: t.Variables, SSHKeys: t.SSHKeys,
+		Server: v.Server, MAC: v.Identity.MAC, UUID: v.Identity.UUID, Address: v.Address,
+		ConfigURL:      v.Server.URL + IgnitionPath + "?" + who.Encode(),
+		CloudConfigURL: v.Server.URL + CloudConfigPath + "?" + who.Encode(),
+		SeedURL:        v.Server.URL + SeedPath + v.Identity.MAC.Hyphens() + "/",
+	}
+	if t.Image != nil {
+		f.KernelURL = imageURL(v.Server, t.Image, "kernel")
+		if t.Image.Rootfs != nil {
+			f.RootfsURL = imageURL(v.Server, t.Image, "rootfs")
+			f.RootfsSHA256 = t.Image.Rootfs.SHA256
+		}
+	}
+	return f
+}
+
+func imageURL(s Server, i *cluster.Image, file string) string {
+	return s.URL + ImagePath + url.PathEscape(i.Name) + "/" + file
+}
+
+// maxCommandLine is what an x86 or arm64 kernel takes (COMMAND_LINE_SIZE); it
+// cuts off the rest without a word.
+const maxCommandLine = 2047
+
+// Args returns the kernel arguments: the image's, then the profile's, each of
+// them a template over Facts. One that comes out empty is left out.
+func Args(t cluster.Target, v Visit) ([]string, error) {
+	facts := FactsOf(t, v)
+	var out []string
+	expand := func(of cluster.Ref, args []string) error {
+		for i, text := range args {
+			arg, err := expandArg(text, facts)
+			if err != nil {
+				return fmt.Errorf("%s: args[%d]: %w", of, i, err)
+			}
+			if arg != "" {
+				out = append(out, arg)
+			}
+		}
+		return nil
+	}
+	if t.Image != nil {
+		if err := expand(t.Image.Ref(), t.Image.Args); err != nil {
+			return nil, err
+		}
+	}
+	if err := expand(t.Profile.Ref(), t.Profile.Args); err != nil {
+		return nil, err
+	}
+	if n := len(strings.Join(out, " ")); n > maxCommandLine {
+		return nil, fmt.Errorf("host %s: the kernel arguments are %d bytes long and a kernel reads only %d: shorten args: of image %s or profile %s",
+			t.Host.Name, n, maxCommandLine, t.Image.Name, t.Profile.Name)
+	}
+	return out, nil
+}
+
+func expandArg(text string, facts Facts) (string, error) {
+	if !strings.Contains(text, "{{") {
+		return checkArg(text)
+	}
+	tmpl, err := template.New("argument").Option("missingkey=error").Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("%q is not a template: %w", text, err)
+	}
+	var b strings.Builder
+	if err := tmpl.Execute(&b, facts); err != nil {
+		return "", fmt.Errorf("fill in %q: %w", text, err)
+	}
+	return checkArg(b.String())
+}
+
+// checkArg refuses what would end the line of the script that the argument
+// stands in: what follows would be a command.
+func checkArg(s string) (string, error) {
+	for _, r := range s {
+		if r < ' ' || r == 0x7f {
+			return "", fmt.Errorf("the argument %q holds a control character: write it on one line", s)
+		}
+	}
+	return strings.TrimSpace(s), nil
+}
+
+// Script returns the iPXE script of one machine. When a step fails it says
+// which and ends with an error, upon which Entry tries again.
+func Script(t cluster.Target, v Visit) ([]byte, error) {
+	if t.Profile.Boot == cluster.BootLocal {
+		return localScript(t), nil
+	}
+	if t.Image == nil {
+		return nil, fmt.Errorf("host %s is to boot live, but its profile %s names no image: set image: or boot: local in profile %s",
+			t.Host.Name, t.Profile.Name, t.Profile.Name)
+	}
+	args, err := Args(t, v)
+	if err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	b.WriteString("#!ipxe\n\n")
+	fmt.Fprintf(&b, "echo pilotlight: host %s boots image %s, profile %s\n", t.Host.Name, t.Image.Name, t.Profile.Name)
+	b.WriteString("imgfree\n")
+	// A UEFI kernel finds its initial RAM disks by the names in its arguments,
+	// and panics without them (fedora-coreos-docs#233); on BIOS they do no harm.
+	fmt.Fprintf(&b, "kernel %s", imageURL(v.Server, t.Image, "kernel"))
+	for i := range t.Image.Initrd {
+		fmt.Fprintf(&b, " initrd=initrd%d", i)
+	}
+	for _, a := range args {
+		b.WriteString(" " + a)
+	}
+	b.WriteString(" || goto failed\n")
+	for i := range t.Image.Initrd {
+		fmt.Fprintf(&b, "initrd --name initrd%d %s || goto failed\n", i, imageURL(v.Server, t.Image, "initrd/"+strconv.Itoa(i)))
+	}
+	b.WriteString("boot || goto failed\n\n")
+	fmt.Fprintf(&b, ":failed\necho pilotlight: host %s could not boot image %s\nimgfree\nexit 1\n", t.Host.Name, t.Image.Name)
+	return []byte(b.String()), nil
+}
+
+// localScript leaves a machine to its disk. On BIOS a ROM's exit often ends in
+// the next network boot, so the first disk is booted directly; on UEFI exit
+// goes on to the next entry of the boot order.
+func localScript(t cluster.Target) []byte {
+	return fmt.Appendf(nil, `#!ipxe
+
+echo pilotlight: host %s boots from its disk, as profile %s says
+iseq ${platform} pcbios && sanboot --no-describe --drive 0x80 ||
+exit
+`, t.Host.Name, t.Profile.Name)
+}
