@@ -1,0 +1,93 @@
+package ignition
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"slices"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+// Compile makes a host's config. It does no I/O and takes milliseconds; Cache
+// keeps its results. The error of a config that an operator can mend is an
+// *Error with every mistake in it.
+func Compile(in Input) (*Config, error) { return compile(in, newShape) }
+
+// shaper makes a shape, or remembers it.
+type shaper func(t text, rendered string, at lines, a Agent, keys []string) *shape
+
+func compile(in Input, shapeOf shaper) (*Config, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	agentConfig, err := in.agentConfig()
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{host: in.Target.Host.HostName(), profile: cluster.ProfileName(in.Target.Profile.Name)}
+	config := in.Target.Profile.Config
+	var problems []Problem
+	if config.CloudConfig != "" {
+		problems = c.compileCloud(&in, agentConfig)
+	}
+	// A profile without any config gets an Ignition config of pilotlight's own.
+	if config.Butane != "" || config.Ignition != "" || config.CloudConfig == "" {
+		problems = append(problems, c.compileIgnition(&in, agentConfig, shapeOf)...)
+	}
+	if slices.ContainsFunc(problems, Problem.fatal) {
+		return nil, &Error{Host: c.host, Problems: slices.DeleteFunc(problems, func(p Problem) bool { return p.Warning })}
+	}
+	c.warnings = problems
+	c.seal()
+	return c, nil
+}
+
+// compileIgnition makes the Ignition config, or the Problems that there are
+// with it.
+func (c *Config) compileIgnition(in *Input, agentConfig []byte, shapeOf shaper) []Problem {
+	t, p := ignitionText(in.Target.Profile)
+	if p != nil {
+		return p
+	}
+	rendered, at, p := render(t, in.data())
+	if p != nil {
+		return p
+	}
+	s := shapeOf(t, rendered, at, in.Agent, in.Target.SSHKeys)
+	c.ignition = &document{
+		shape: s,
+		agent: base64.StdEncoding.EncodeToString(agentConfig),
+		name:  url.PathEscape(in.Target.Host.Name),
+	}
+	return slices.Clone(s.problems)
+}
+
+// ignitionText returns the profile's Butane or Ignition template.
+func ignitionText(p *cluster.Profile) (text, []Problem) {
+	t := text{ref: p.Ref(), field: "config"}
+	switch c := p.Config; {
+	case c.Butane != "" && c.Ignition != "":
+		return t, []Problem{t.problem(0, "", "it has both butane and ignition: keep one of them")}
+	case c.Butane != "":
+		t.field, t.source = butaneField, c.Butane
+	case c.Ignition != "":
+		t.field, t.source = ignitionField, c.Ignition
+	}
+	return t, nil
+}
+
+// seal computes the digest.
+func (c *Config) seal() {
+	h := sha256.New()
+	if d := c.ignition; d != nil {
+		fmt.Fprintf(h, "ignition %x %q %q\n", d.shape.digest, d.agent, d.name)
+	}
+	if c.cloud != nil {
+		c.cloud.pieces.digest(h)
+		fmt.Fprintf(h, "cloud %q\n", c.cloud.metaData)
+	}
+	c.digest = hex.EncodeToString(h.Sum(nil))
+}
