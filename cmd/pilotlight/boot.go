@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pilotlight/pilotlight/cluster"
+)
+
+func newBoot(c *cli) *cobra.Command {
+	cmd := &cobra.Command{Use: "boot", Short: "See how machines boot"}
+	list := &cobra.Command{
+		Use:     "list HOST",
+		Short:   "Print the timelines of a host's last boots, newest last",
+		Example: "  pilotlight boot list web1",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			boots, err := client.Boots(cmd.Context(), a[0])
+			if err != nil {
+				return err
+			}
+			if c.output != "table" {
+				return c.print(boots, nil)
+			}
+			if len(boots) == 0 {
+				fmt.Fprintf(c.out, "host %s has not booted yet\n", a[0])
+			}
+			for _, b := range boots {
+				writeTimeline(c.out, b)
+			}
+			return nil
+		},
+	}
+	c.outputFlag(list)
+	cmd.AddCommand(list)
+	return cmd
+}
+
+// writeTimeline prints one boot: each step with the time since the first, and
+// since the one before.
+func writeTimeline(w io.Writer, b cluster.Boot) {
+	if len(b.Events) == 0 {
+		return
+	}
+	start := b.Events[0].At
+	fmt.Fprintf(w, "boot of %s (%s) at %s\n", dash(string(b.Host)), b.MAC, start.Format(time.RFC3339))
+	before := start
+	for _, e := range b.Events {
+		fmt.Fprintf(w, "  %8.3fs  +%7.3fs  %-8s %s\n", e.At.Sub(start).Seconds(), e.At.Sub(before).Seconds(), e.Step, e.Detail)
+		before = e.At
+	}
+}
+
+func newAudit(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "audit [WORD]",
+		Short:   "Print who did what; WORD keeps what is about a host, a site, a person",
+		Example: "  pilotlight audit web1",
+		Args:    args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			about := ""
+			if len(a) > 0 {
+				about = a[0]
+			}
+			entries, err := client.Audit(cmd.Context(), about)
+			if err != nil {
+				return err
+			}
+			return c.print(entries, func() table {
+				t := table{header: []string{"WHEN", "WHO", "WHAT", "TO", "ENDED", "DETAIL"}, empty: "nothing in the audit"}
+				for _, e := range entries {
+					ended := "ok"
+					if !e.OK {
+						ended = "refused"
+					}
+					if e.Alarm {
+						ended = "ALARM"
+					}
+					t.rows = append(t.rows, []string{e.At.Local().Format("2006-01-02 15:04:05"), e.Actor, e.Action, dash(e.Subject), ended, e.Detail})
+				}
+				return t
+			})
+		},
+	}
+	c.outputFlag(cmd)
+	return cmd
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pilotlight/pilotlight/cluster/etcd"
+	"github.com/pilotlight/pilotlight/cluster/join"
+	"github.com/pilotlight/pilotlight/cluster/secret"
+)
+
+// dataDir is the server's data directory, locked for one process:
+//
+//	ca/        the authority
+//	server/    the server's certificates, and the key that secrets are sealed to
+//	operator/  what an operator needs elsewhere: certificate, key, ca, address
+//	etcd/      the embedded member
+//	images/    verified files of OS images
+//	registry/  blobs of the embedded registry
+type dataDir struct {
+	path     string
+	lock     *os.File
+	ca       *join.CA
+	identity *secret.Identity
+}
+
+func (d *dataDir) join(elem ...string) string {
+	return filepath.Join(append([]string{d.path}, elem...)...)
+}
+
+// openDataDir locks the directory and makes what is missing in it: the
+// authority, and certificates that hold for names and addresses.
+func openDataDir(path string, names []string, addresses []netip.Addr, server string) (*dataDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w; give another with --data", err)
+	}
+	lock, err := lockFile(filepath.Join(path, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	d := &dataDir{path: path, lock: lock}
+	if err := d.fill(names, addresses, server); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		return nil, fmt.Errorf("%s is in use by another `pilotlight serve`: stop that one, or give another --data", filepath.Dir(path))
+	}
+	return f, nil
+}
+
+func (d *dataDir) fill(names []string, addresses []netip.Addr, server string) (err error) {
+	if d.ca, err = join.OpenCA(d.join("ca")); err != nil {
+		return err
+	}
+	if err := d.ensureServer(names, addresses); err != nil {
+		return err
+	}
+	for base, s := range map[string]join.Subject{
+		d.join("server", "etcd"):       {CommonName: etcd.RootUser},
+		d.join("operator", "operator"): {CommonName: "admin", Organization: join.OperatorOrg},
+	} {
+		if err := d.ca.Ensure(base, s); err != nil {
+			return err
+		}
+	}
+	for name, text := range map[string][]byte{"ca.crt": d.ca.PEM(), "server": []byte(server + "\n")} {
+		if err := os.WriteFile(d.join("operator", name), text, 0o644); err != nil {
+			return fmt.Errorf("keep what operators need: %w", err)
+		}
+	}
+	d.identity, err = openIdentity(d.join("server", "secrets.key"))
+	return err
+}
+
+// ensureServer keeps the certificate with which the server answers, on HTTPS
+// and for etcd, true for names and addresses.
+func (d *dataDir) ensureServer(names []string, addresses []netip.Addr) error {
+	return d.ca.Ensure(d.join("server", "server"), join.Subject{
+		CommonName: "server:" + names[0], Names: names, Addresses: addresses, Server: true,
+	})
+}
+
+// openIdentity loads the key that secrets are sealed to at rest, or makes it.
+func openIdentity(path string) (*secret.Identity, error) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		id, err := secret.ParseIdentity(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: restore it from a backup; no secret can be read without it", path, err)
+		}
+		return id, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the key of secrets: %w", err)
+	}
+	id, err := secret.NewIdentity()
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("keep the key of secrets: %w", err)
+	}
+	_, err = f.WriteString(id.Export() + "\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, fmt.Errorf("keep the key of secrets: %w", err)
+	}
+	return id, nil
+}
+
+// etcdClient is how the server reaches etcd: as its root user.
+func (d *dataDir) etcdClient() (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(d.join("server", "etcd.crt"), d.join("server", "etcd.key"))
+	if err != nil {
+		return nil, fmt.Errorf("load the server's certificate for etcd: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, RootCAs: d.ca.Pool()}, nil
+}
+
+// close lets the directory go.
+func (d *dataDir) close() error { return d.lock.Close() }

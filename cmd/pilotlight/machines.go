@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pilotlight/pilotlight/assets"
+	"github.com/pilotlight/pilotlight/boot"
+	"github.com/pilotlight/pilotlight/boot/dhcp"
+	"github.com/pilotlight/pilotlight/boot/httpboot"
+	"github.com/pilotlight/pilotlight/boot/tftp"
+	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/ignition"
+)
+
+// bootServices is what machines talk to: DHCP, TFTP and HTTP, and what they are
+// told there.
+type bootServices struct {
+	s        *server
+	recorder *boot.Recorder
+	dhcp     *dhcp.Server
+	tftp     *tftp.Server
+	http     *httpboot.Handler
+	configs  ignition.Cache
+	files    *assets.Store
+	agent    agentBinary
+	loaders  fs.FS // nil when the directory is not there
+	ready    *readiness
+	images   images
+
+	answersDHCP bool
+}
+
+// agentBinary is what hosts fetch, and how they know that it is whole.
+type agentBinary struct {
+	file   cluster.File
+	sha512 string
+}
+
+func openAgent(path string) (a agentBinary, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return a, fmt.Errorf("find the agent's binary: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return a, fmt.Errorf("open the agent's binary: %w; build it (make build), or say where it is with --agent PATH", err)
+	}
+	defer f.Close()
+	h256, h512 := sha256.New(), sha512.New()
+	if _, err := io.Copy(io.MultiWriter(h256, h512), f); err != nil {
+		return a, fmt.Errorf("read the agent's binary: %w", err)
+	}
+	a.file = cluster.File{URL: "file://" + path, SHA256: hex.EncodeToString(h256.Sum(nil))}
+	a.sha512 = hex.EncodeToString(h512.Sum(nil))
+	return a, nil
+}
+
+func newBootServices(s *server) (*bootServices, error) {
+	agent, err := openAgent(s.o.agent)
+	if err != nil {
+		return nil, err
+	}
+	b := &bootServices{s: s, agent: agent, ready: newReadiness(), images: newImages()}
+	if b.files, err = assets.New(assets.Config{Dir: s.data.join("images"), Log: s.log.With("service", "images")}); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(s.o.loaders); err == nil && info.IsDir() {
+		b.loaders = os.DirFS(s.o.loaders)
+	} else {
+		s.log.Warn("no boot loaders: machines without iPXE in their firmware cannot boot (Debian: apt install ipxe; or --loaders DIR)", "dir", s.o.loaders)
+	}
+	b.recorder = &boot.Recorder{Boots: s.store, Logger: s.log}
+	b.dhcp = &dhcp.Server{
+		Snapshot: s.Snapshot, Leases: s.store, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
+		Recorder: b.recorder, Logger: s.log.With("service", "dhcp"), Registerer: s.metrics,
+	}
+	if b.loaders != nil {
+		b.dhcp.Loaders = boot.FindLoaders(b.loaders)
+	}
+	b.tftp = &tftp.Server{
+		Root: b.loaders, Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Recorder: b.recorder,
+		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
+	}
+	b.http = &httpboot.Handler{
+		Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Configs: b, Files: b, Loaders: b.loaders, Agent: agent.file,
+		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
+		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
+	}
+	return b, nil
+}
+
+// startBoot opens the sockets that machines talk to.
+func (s *server) startBoot(ctx context.Context) error {
+	b := s.boot
+	s.group.Go(func() error { b.recorder.Run(ctx); return nil })
+	s.group.Go(func() error { b.watchReady(ctx); return nil })
+	if err := b.ensureDHCP(ctx); err != nil {
+		return err
+	}
+	if s.o.tftp != "" && b.loaders != nil {
+		conn, err := listenUDP(ctx, s.o.tftp, "--tftp")
+		if err != nil {
+			return err
+		}
+		s.group.Go(func() error { return b.tftp.Serve(ctx, conn) })
+	}
+	mux := http.NewServeMux()
+	s.health(mux)
+	mux.Handle("/", b.http)
+	return s.listenHTTP(ctx, s.o.http, &http.Server{Handler: mux}, "--http")
+}
+
+// ensureDHCP starts DHCP with the first network that wants it, at the start or
+// when one is applied later.
+func (b *bootServices) ensureDHCP(ctx context.Context) error {
+	if b.answersDHCP || b.s.o.dhcp == "" || !b.needsDHCP() {
+		return nil
+	}
+	conn, err := listenUDP(ctx, b.s.o.dhcp, "--dhcp")
+	if err != nil {
+		return err
+	}
+	b.answersDHCP = true
+	b.s.group.Go(func() error { return b.dhcp.Serve(ctx, conn) })
+	b.advertise(ctx)
+	return nil
+}
+
+// advertise answers those who ask for an IPv6 router that there is none: iPXE
+// waits up to 16 s for such an answer before it goes on with what DHCP gave it.
+func (b *bootServices) advertise(ctx context.Context) {
+	conn, err := net.ListenPacket("ip6:ipv6-icmp", "::")
+	if err != nil {
+		b.s.log.Info("no IPv6 here: some iPXE clients wait for a router before they boot", "err", err)
+		return
+	}
+	a := &dhcp.Advertiser{Snapshot: b.s.Snapshot, Logger: b.s.log.With("service", "ra")}
+	b.s.group.Go(func() error { return a.Serve(ctx, conn) })
+}
+
+func (b *bootServices) needsDHCP() bool {
+	for _, n := range b.s.Snapshot().Networks() {
+		if n.DHCP != "" && n.DHCP != cluster.DHCPOff {
+			return true
+		}
+	}
+	return false
+}
+
+// listenUDP opens a socket that may broadcast.
+func listenUDP(ctx context.Context, address, flag string) (net.PacketConn, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20),
+			)
+		}), err)
+	}}
+	conn, err := lc.ListenPacket(ctx, "udp4", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on UDP %s: %w; another process has it (ss -lunp), or give another with %s", address, err, flag)
+	}
+	return conn, nil
+}
+
+// describe says which networks are served, and what with.
+func (b *bootServices) describe() []string {
+	var out []string
+	for _, n := range b.s.Snapshot().Networks() {
+		mode := n.DHCP
+		if mode == "" {
+			mode = cluster.DHCPOff
+		}
+		out = append(out, fmt.Sprintf("dhcp   %s  %s, %s, from %s", n.Name, n.CIDR, mode, serverAddress(n, *b.s.local.Load())))
+	}
+	if b.loaders != nil && b.s.o.tftp != "" {
+		out = append(out, fmt.Sprintf("tftp   %s  loaders of %s", b.s.o.tftp, b.s.o.loaders))
+	}
+	return append(out, fmt.Sprintf("http   %s  scripts, images, configs; /metrics, /readyz", b.s.o.http))
+}
+
+// Discovered implements api.Machines.
+func (b *bootServices) Discovered() []cluster.Discovered {
+	seen := b.dhcp.Discovered()
+	out := make([]cluster.Discovered, len(seen))
+	for i, m := range seen {
+		out[i] = cluster.Discovered{
+			Identity: cluster.Identity{MAC: m.MAC, UUID: m.UUID}, Network: m.Network, Arch: m.Arch,
+			VendorClass: m.Vendor, FirstSeen: m.First, LastSeen: m.Last,
+		}
+	}
+	return out
+}
+
+// LeaseOf implements api.Machines.
+func (b *bootServices) LeaseOf(m cluster.MAC) (netip.Addr, bool) { return b.dhcp.LeaseOf(m) }

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/api"
+	"github.com/pilotlight/pilotlight/cluster/etcd"
+	"github.com/pilotlight/pilotlight/cluster/manifest"
+)
+
+// seed applies the manifests of `serve DIR`. A document that DIR has not
+// changed since it was last served is left alone, even where somebody applied
+// another since: a restart never takes back what an operator did.
+func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *manifest.Set) (api.ApplyResponse, error) {
+	served, err := store.Seed(ctx)
+	if err != nil {
+		return api.ApplyResponse{}, err
+	}
+	now := make(map[string]string, len(set.Documents))
+	var changed []cluster.Document
+	for _, d := range set.Documents {
+		body, err := cluster.MarshalDocument(d)
+		if err != nil {
+			return api.ApplyResponse{}, err
+		}
+		sum := sha256.Sum256(body)
+		key := cluster.DocumentKey(d.Ref())
+		now[key] = hex.EncodeToString(sum[:])
+		if served[key] != now[key] {
+			changed = append(changed, d)
+		}
+	}
+	out, err := applier.Apply(ctx, changed, nil, false)
+	if err != nil {
+		return out, fmt.Errorf("apply the manifests: %w", err)
+	}
+	if err := set.Place(out.Problems); err != nil {
+		return out, err
+	}
+	return out, store.PutSeed(ctx, now)
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"github.com/pilotlight/pilotlight/cluster/manifest"
+)
+
+// options is what `serve` is told.
+type options struct {
+	dir     string
+	data    string
+	http    netip.AddrPort
+	https   netip.AddrPort
+	etcd    netip.AddrPort
+	peer    netip.AddrPort
+	dhcp    string
+	tftp    string
+	loaders string
+	agent   string
+}
+
+func newServe(c *cli) *cobra.Command {
+	o := options{}
+	var http, https, etcd, peer, logFormat, logLevel string
+	cmd := &cobra.Command{
+		Use:   "serve DIR",
+		Short: "Boot machines from the manifests in DIR, and keep their sites running",
+		Long: `Boot machines from the manifests in DIR, and keep their sites running.
+
+Everything is in this one process: DHCP, TFTP and HTTP for machines that boot,
+HTTPS for hosts that join and for operators, and etcd, in which all that was
+applied is kept. Stopped and started again it goes on where it was. A document
+that changed in DIR since the last start is applied; one that did not is left as
+operators have it now.`,
+		Example: "  pilotlight serve /etc/pilotlight/site",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			o.dir, o.data = a[0], c.data
+			for _, f := range []struct {
+				flag, text string
+				to         *netip.AddrPort
+			}{{"http", http, &o.http}, {"https", https, &o.https}, {"etcd", etcd, &o.etcd}, {"etcd-peer", peer, &o.peer}} {
+				var err error
+				if *f.to, err = listenAddress(f.text); err != nil {
+					return usageError{fmt.Errorf("--%s %w", f.flag, err)}
+				}
+			}
+			log, err := newLogger(c, logFormat, logLevel)
+			if err != nil {
+				return err
+			}
+			return c.serve(cmd.Context(), o, log)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&http, "http", ":8080", "HTTP: scripts, kernels, images, configs, metrics")
+	f.StringVar(&https, "https", ":8443", "HTTPS: join, operators, registry")
+	f.StringVar(&etcd, "etcd", ":2379", "the embedded etcd, for the agents")
+	f.StringVar(&peer, "etcd-peer", "127.0.0.1:2380", "the embedded etcd, for other servers")
+	f.StringVar(&o.dhcp, "dhcp", ":67", "DHCP; an empty value turns it off whatever the networks say")
+	f.StringVar(&o.tftp, "tftp", ":69", "TFTP; an empty value turns it off")
+	f.StringVar(&o.loaders, "loaders", "/usr/lib/ipxe", "where the boot loaders are: undionly.kpxe, snponly.efi, ipxe.efi (Debian: apt install ipxe)")
+	f.StringVar(&o.agent, "agent", "", "the agent's binary, which hosts fetch (default: pilotlight-agent beside this program)")
+	f.StringVar(&logFormat, "log-format", "text", "text or json, on standard error")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// listenAddress reads ADDRESS:PORT or :PORT.
+func listenAddress(s string) (netip.AddrPort, error) {
+	text := s
+	if len(s) > 0 && s[0] == ':' {
+		text = "0.0.0.0" + s
+	}
+	a, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return a, fmt.Errorf("%q is not ADDRESS:PORT or :PORT", s)
+	}
+	return a, nil
+}
+
+func newLogger(c *cli, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usageError{fmt.Errorf("--log-level %s is not one of debug, info, warn, error", level)}
+	}
+	o := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(c.err, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(c.err, o)), nil
+	}
+	return nil, usageError{fmt.Errorf("--log-format %s is neither text nor json", format)}
+}
+
+// serve reads the manifests, starts everything, says what it serves, and stops
+// it in order when ctx ends. Where a manifest is wrong nothing is started.
+func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
+	set, err := manifest.LoadWhole(o.dir)
+	if err != nil {
+		return err
+	}
+	if o.agent == "" {
+		if o.agent, err = siblingAgent(); err != nil {
+			return err
+		}
+	}
+	s, err := start(ctx, o, set, log)
+	if err != nil {
+		return err
+	}
+	s.describe(c.out)
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // no systemd, nobody to tell
+	err = s.wait(ctx)
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	if closeErr := s.close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		fmt.Fprintln(c.out, "stopped; everything is kept in", o.data)
+	}
+	return err
+}
+
+// siblingAgent is the agent's binary that was installed with this program.
+func siblingAgent() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w; give the agent's binary with --agent", err)
+	}
+	path := filepath.Join(filepath.Dir(self), "pilotlight-agent")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("no agent for hosts at %s: build it (make build), or say where it is with --agent PATH", path)
+	}
+	return path, nil
+}

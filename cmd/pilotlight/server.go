@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/api"
+	"github.com/pilotlight/pilotlight/cluster/control"
+	"github.com/pilotlight/pilotlight/cluster/etcd"
+	"github.com/pilotlight/pilotlight/cluster/join"
+	"github.com/pilotlight/pilotlight/cluster/manifest"
+	"github.com/pilotlight/pilotlight/cluster/registry"
+)
+
+// server is everything that `pilotlight serve` runs. cmd only wires: what is
+// decided is decided in the packages.
+type server struct {
+	o       options
+	log     *slog.Logger
+	local   atomic.Pointer[[]netip.Addr] // this machine's addresses
+	data    *dataDir
+	member  *etcd.Member
+	store   *etcd.Store
+	snap    atomic.Pointer[cluster.Snapshot]
+	changed chan struct{} // the control loop looks again
+	metrics *prometheus.Registry
+	intro   *join.Introducer
+	api     *api.Server
+	boot    *bootServices
+	group   *errgroup.Group
+	stop    context.CancelFunc
+	seeded  api.ApplyResponse
+
+	certificate atomic.Pointer[tls.Certificate] // what HTTPS answers with
+}
+
+// Snapshot is what was applied, as of now.
+func (s *server) Snapshot() *cluster.Snapshot { return s.snap.Load() }
+
+// start brings up one part after the other, each when what it leans on stands,
+// and takes all down again when one fails.
+func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) (_ *server, err error) {
+	s := &server{o: o, log: log, changed: make(chan struct{}, 1), metrics: newMetrics()}
+	running, stop := context.WithCancel(ctx)
+	s.stop = stop
+	s.group, running = errgroup.WithContext(running)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	for _, step := range []func(context.Context) error{s.startData, s.startEtcd, s.prepare} {
+		if err := step(running); err != nil {
+			return nil, err
+		}
+	}
+	if s.seeded, err = seed(running, s.store, &s.api.Applier, set); err != nil {
+		return nil, err
+	}
+	s.api.AuditChanges(running, "server:serve", s.seeded.Changes)
+	fresh, err := s.store.Load(running)
+	if err != nil {
+		return nil, err
+	}
+	s.snap.Store(fresh)
+	for _, step := range []func(context.Context) error{s.startBoot, s.startHTTPS, s.startFollowing} {
+		if err := step(running); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *server) startData(context.Context) (err error) {
+	local, err := localAddresses()
+	if err != nil {
+		return err
+	}
+	s.local.Store(&local)
+	own := netip.AddrPortFrom(loopbackIfAny(s.o.https.Addr()), s.o.https.Port())
+	if s.data, err = openDataDir(s.o.data, serverNames(), local, "https://"+own.String()); err != nil {
+		return err
+	}
+	return s.loadCertificate()
+}
+
+// loopbackIfAny is where to reach a listener from this machine.
+func loopbackIfAny(a netip.Addr) netip.Addr {
+	if a.IsUnspecified() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return a
+}
+
+func (s *server) startEtcd(ctx context.Context) (err error) {
+	s.member, err = etcd.StartMember(ctx, etcd.MemberConfig{
+		Name: "pilotlight", Dir: s.data.join("etcd"), Client: s.o.etcd, Peer: s.o.peer, Logger: s.log,
+		TLS: etcd.Files{Cert: s.data.join("server", "server.crt"), Key: s.data.join("server", "server.key"), CA: s.data.join("ca", "ca.crt")},
+	})
+	if err != nil {
+		return err
+	}
+	config, err := s.data.etcdClient()
+	if err != nil {
+		return err
+	}
+	endpoint := netip.AddrPortFrom(loopbackIfAny(s.o.etcd.Addr()), s.o.etcd.Port())
+	if s.store, err = etcd.Open(etcd.ClientConfig{Endpoints: []string{"https://" + endpoint.String()}, TLS: config, Logger: s.log}); err != nil {
+		return err
+	}
+	return s.store.EnsureAuth(ctx)
+}
+
+// prepare makes what answers, before anything listens.
+func (s *server) prepare(ctx context.Context) error {
+	snap, err := s.store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	s.snap.Store(snap)
+	s.intro = &join.Introducer{CA: s.data.ca, Records: s.store, Nodes: s.store, Auditor: s.store, Logger: s.log}
+	if s.boot, err = newBootServices(s); err != nil {
+		return err
+	}
+	s.intro.OnJoin = s.boot.joined
+	s.api = &api.Server{
+		Applier: api.Applier{Store: s.store, Verify: s.boot.verify},
+		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
+		Machines: s.boot, Logger: s.log,
+	}
+	return nil
+}
+
+// startFollowing keeps the snapshot and every host's assignment true.
+func (s *server) startFollowing(ctx context.Context) error {
+	loop := &control.Loop{Store: s.store, Identity: s.data.identity, Snapshot: s.Snapshot, Logger: s.log}
+	next := make(chan *cluster.Snapshot)
+	s.group.Go(func() error { return ignoreEnd(ctx, s.store.Watch(ctx, s.Snapshot(), next)) })
+	s.group.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case snap := <-next:
+				s.snap.Store(snap)
+				s.poke()
+				s.boot.images.look()
+				if err := errors.Join(s.boot.ensureDHCP(ctx), s.refreshAddresses()); err != nil {
+					s.log.Error("what was applied is not served whole", "err", err)
+				}
+			}
+		}
+	})
+	s.group.Go(func() error { s.followAddresses(ctx); return nil })
+	s.group.Go(func() error { s.boot.keepImages(ctx); return nil })
+	s.group.Go(func() error { s.store.Notify(ctx, s.changed); return nil })
+	s.group.Go(func() error {
+		s.store.Lead(ctx, serverNames()[0], func(leading context.Context) { loop.Run(leading, s.changed) })
+		return nil
+	})
+	s.group.Go(func() error {
+		select {
+		case err := <-s.member.Err():
+			return fmt.Errorf("etcd stopped: %w", err)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return nil
+}
+
+func (s *server) poke() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// startHTTPS serves hosts that join, operators and the registry.
+func (s *server) startHTTPS(ctx context.Context) error {
+	images, err := registry.Open(ctx, s.data.join("registry"), s.registryRole)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", s.api.Handler(operator))
+	introductions := s.intro.Handler()
+	for _, path := range []string{join.PathJoin, join.PathCertificates, join.PathRenew} {
+		mux.Handle(path, introductions)
+	}
+	mux.Handle(registry.Prefix, images)
+	s.health(mux)
+	return s.listenHTTP(ctx, s.o.https, &http.Server{Handler: mux, TLSConfig: s.secureConfig()}, "--https")
+}
+
+// shutdownGrace is how long requests that have begun may take to end.
+const shutdownGrace = 3 * time.Second
+
+// listenHTTP serves until ctx ends; requests that have begun are let finish.
+func (s *server) listenHTTP(ctx context.Context, on netip.AddrPort, srv *http.Server, flag string) error {
+	l, err := net.Listen("tcp", on.String())
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; another process has it (ss -ltnp), or give another with %s", on, err, flag)
+	}
+	srv.ReadHeaderTimeout, srv.IdleTimeout = 10*time.Second, 2*time.Minute
+	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug) // what strangers get wrong
+	s.group.Go(func() error {
+		var err error
+		if srv.TLSConfig != nil {
+			err = srv.ServeTLS(l, "", "")
+		} else {
+			err = srv.Serve(l)
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return fmt.Errorf("serve %s: %w", on, err)
+	})
+	s.group.Go(func() error {
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			_ = srv.Close() // a download that takes longer is resumed by its client
+		}
+		return nil
+	})
+	return nil
+}
+
+// wait returns when ctx ends, or with what made a part fail.
+func (s *server) wait(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.group.Wait() }()
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping")
+		s.stop()
+		return <-ended
+	case err := <-ended:
+		return err
+	}
+}
+
+// close takes down what start brought up:
+//
+//  1. the listeners and loops, which finish what they have begun;
+//  2. the connections to etcd;
+//  3. etcd, which writes what it has to disk;
+//  4. the lock on the data directory.
+func (s *server) close() error {
+	s.stop()
+	errs := []error{s.group.Wait()}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.member != nil {
+		s.member.Close()
+	}
+	if s.data != nil {
+		errs = append(errs, s.data.close())
+	}
+	return errors.Join(errs...)
+}
+
+// describe says in a few lines what is served and where.
+func (s *server) describe(w io.Writer) {
+	snap := s.Snapshot()
+	fmt.Fprintf(w, "pilotlight %s serves %s, %s, %s from %s\n", version,
+		plural(len(snap.Documents(cluster.KindHost)), "host"), plural(len(snap.Documents(cluster.KindSite)), "site"),
+		plural(len(snap.Documents(cluster.KindNetwork)), "network"), s.o.dir)
+	for _, line := range s.boot.describe() {
+		fmt.Fprintln(w, "  "+line)
+	}
+	fmt.Fprintf(w, "  https  %s  join, operators, registry\n", s.o.https)
+	fmt.Fprintf(w, "  etcd   %s  agents, each with its own certificate\n", s.o.etcd)
+	fmt.Fprintf(w, "  next   pilotlight host list%s\n", dataFlag(s.o.data))
+}
+
+func dataFlag(data string) string {
+	if data == defaultData {
+		return ""
+	}
+	return " --data " + data
+}
