@@ -1,0 +1,55 @@
+# What there is to do, one line each: make help
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   = -s -w -X main.version=$(VERSION)
+BUILD     = build
+
+.PHONY: help build test ring1 race lint vuln fuzz bench integration tools clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+build: ## the two binaries, in build/
+	@mkdir -p $(BUILD)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pilotlight ./cmd/pilotlight
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pilotlight-agent ./cmd/pilotlight-agent
+
+test: lint ring1 integration lab-test ## all three rings; installs the Debian packages that it needs
+
+ring1 race: ## no root, no network beyond loopback, under the race detector
+	$(GO) test -race -timeout 10m ./...
+
+integration: tools build ## real clients against the real server, in network namespaces (root)
+	$(GO) test -tags integration -run Integration -count 1 -timeout 20m ./...
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
+	$(GO) vet -tags integration,lab ./...
+	$(GO) tool staticcheck -tags integration,lab ./...
+
+vuln: ## known vulnerabilities in what we link (asks the Go vulnerability database)
+	$(GO) tool govulncheck ./...
+
+FUZZTIME ?= 30s
+fuzz: ## each fuzz target for FUZZTIME
+	@for f in $$(grep -rlE '^func Fuzz' --include=*_test.go .); do \
+	  for t in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$f | cut -c6-); do \
+	    echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) || exit 1; done; done
+
+bench: ## benchmarks, for benchstat
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# The clients and peers of ring 2, each the Debian package's own.
+PACKAGES = ipxe ignition etcd-client docker-registry skopeo udhcpc isc-dhcp-client tftp-hpa atftp curl \
+           kea-admin cloud-init tcpdump dnsmasq-base iproute2 openssh-client shellcheck
+tools: ## install the Debian packages that the tests need and this machine lacks
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	 if [ -n "$$missing" ]; then echo "installing" $$missing; \
+	   apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing >/dev/null; fi
+
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+include examples/lab/lab.mk
