@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,9 +29,13 @@ func TestIntegrationUdhcpc(t *testing.T) {
 
 	t.Run("renews and releases", func(t *testing.T) {
 		l.ip("addr flush dev c0")
-		contains(t, l.run("timeout", "-s", "TERM", "-k", "5", "--preserve-status", "4", "sh", "-c",
-			"udhcpc -i c0 -f -R -s "+script+" & p=$!; sleep 1; kill -USR1 $p; sleep 1; kill -TERM $p; wait $p; true"),
-			"event bound", "event renew", "ip="+hostAddr)
+		client := l.begin("udhcpc", "-i", "c0", "-f", "-R", "-s", script)
+		client.awaits("event bound")
+		client.Process.Signal(syscall.SIGUSR1)
+		client.awaits("event renew")
+		client.Process.Signal(syscall.SIGTERM)
+		client.Wait()
+		contains(t, client.said(), "event renew", "ip="+hostAddr, "entering released state")
 		eventually(t, "the released lease has lapsed", func() bool { return !l.lease(hostAddr).Expires.After(time.Now()) })
 	})
 	t.Run("has its pool address again after a restart", func(t *testing.T) {

@@ -308,13 +308,63 @@ func (l *lab) run(name string, args ...string) string {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", l.client, name}, args...)...)
-	cmd.Dir = l.dir
-	out, err := cmd.CombinedOutput()
+	out, err := l.command(ctx, name, args...).CombinedOutput()
 	if err != nil && name != "perfdhcp" { // whose status says that some exchange was dropped
 		l.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// command is a command in the clients' namespace. Of this process's environment
+// it has the path to programs only: a client says all that it has.
+func (l *lab) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", l.client, name}, args...)...)
+	cmd.Dir, cmd.Env = l.dir, []string{"PATH=" + os.Getenv("PATH")}
+	return cmd
+}
+
+// client is a command that runs on while the test does.
+type client struct {
+	*exec.Cmd
+	t   *testing.T
+	out string // the file that it writes to
+}
+
+// begin starts a command in the clients' namespace, and ends it with the test.
+func (l *lab) begin(name string, args ...string) *client {
+	l.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &client{l.command(ctx, name, args...), l.t, filepath.Join(l.dir, name+".out")}
+	out, err := os.Create(c.out)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	c.Stdout, c.Stderr = out, out
+	if err := c.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() {
+		cancel()
+		c.Wait() // said so already, unless the test failed
+		out.Close()
+	})
+	return c
+}
+
+// said is what the client has written until now.
+func (c *client) said() string {
+	b, _ := os.ReadFile(c.out)
+	return string(b)
+}
+
+// awaits waits for words of the client, as long as a busy machine may take.
+func (c *client) awaits(words string) {
+	c.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(c.said(), words); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("%q did not come; it said:\n%s", words, c.said())
+		}
+	}
 }
 
 // script writes a script for udhcpc and dhclient that says what they are given,
