@@ -64,11 +64,13 @@ func Decide(q Request, t cluster.Target, p Policy) (Reply, error) {
 		return Reply{Why: "an operating system asks, not firmware"}, nil
 	case t.Profile == nil:
 		return Reply{}, &cluster.NoProfileError{Host: t.Host.HostName()}
-	case t.Profile.Boot == cluster.BootLocal:
-		return decideLocal(q, t, p), nil
+	}
+	mode, why := CourseOf(t)
+	switch {
+	case mode == cluster.BootLocal:
+		return decideLocal(q, why, p), nil
 	case t.Image == nil:
-		return Reply{}, fmt.Errorf("host %s is to boot live, but its profile %s names no image: set image: or boot: local in profile %s",
-			t.Host.Name, t.Profile.Name, t.Profile.Name)
+		return Reply{}, errNoImage(t)
 	}
 	family, known := families[q.Arch()]
 	switch {
@@ -87,12 +89,16 @@ func Decide(q Request, t cluster.Target, p Policy) (Reply, error) {
 // decideLocal leaves a machine to its own disk. Firmware that gets no boot
 // options goes on to its next boot device by itself, which is more reliable
 // than any loader's exit (sidero#413); iPXE that already runs is told to.
-func decideLocal(q Request, t cluster.Target, p Policy) Reply {
-	why := "profile " + t.Profile.Name + " boots from the local disk"
+func decideLocal(q Request, why string, p Policy) Reply {
 	if q.IsIPXE() && canHTTP(q) {
 		return Reply{URL: p.Server.URL + EntryPath, Why: why}
 	}
 	return Reply{Why: why}
+}
+
+func errNoImage(t cluster.Target) error {
+	return fmt.Errorf("host %s is to boot an image, but its profile %s names none: set image: or boot: local in profile %s",
+		t.Host.Name, t.Profile.Name, t.Profile.Name)
 }
 
 func decideLoader(q Request, t cluster.Target, family Family, p Policy) (Reply, error) {

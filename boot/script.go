@@ -20,6 +20,11 @@ const (
 	IgnitionPath    = "/ignition"
 	CloudConfigPath = "/cloud-config"
 	SeedPath        = "/cloud/"
+
+	// Behind these are the configs of an installer, not those of the system that
+	// it installs.
+	InstallerKey    = "installer"  // in a query: installer=1
+	InstallerFolder = "installer/" // below a seed
 )
 
 // waits are the seconds between one try of the machine's script and the next.
@@ -73,10 +78,17 @@ type Facts struct {
 	ConfigURL      string // of the Ignition config
 	CloudConfigURL string // of the #cloud-config
 	SeedURL        string // of the NoCloud seed, with its slash at the end
+
+	// Of a boot that runs the installer. The three URLs above are what the
+	// installer itself is told then; these are for the system that it installs.
+	Install         *cluster.Installation // nil when the machine does not run the installer
+	SystemConfigURL string                // of the Ignition config
+	SystemSeedURL   string                // of the NoCloud seed, with its slash at the end
 }
 
-// FactsOf returns what templates may say of a machine on a visit.
-func FactsOf(t cluster.Target, v Visit) Facts {
+// FactsOf returns what templates may say of a machine on a visit that boots it
+// so.
+func FactsOf(mode cluster.BootMode, t cluster.Target, v Visit) Facts {
 	who := url.Values{"mac": {v.Identity.MAC.Hyphens()}}
 	if v.Identity.UUID != "" {
 		who.Set("uuid", string(v.Identity.UUID))
@@ -88,6 +100,13 @@ func FactsOf(t cluster.Target, v Visit) Facts {
 		ConfigURL:      v.Server.URL + IgnitionPath + "?" + who.Encode(),
 		CloudConfigURL: v.Server.URL + CloudConfigPath + "?" + who.Encode(),
 		SeedURL:        v.Server.URL + SeedPath + v.Identity.MAC.Hyphens() + "/",
+	}
+	if mode == cluster.BootInstall {
+		f.Install, f.SystemConfigURL, f.SystemSeedURL = t.Profile.Install, f.ConfigURL, f.SeedURL
+		f.SeedURL += InstallerFolder
+		who.Set(InstallerKey, "1")
+		f.ConfigURL = v.Server.URL + IgnitionPath + "?" + who.Encode()
+		f.CloudConfigURL = v.Server.URL + CloudConfigPath + "?" + who.Encode()
 	}
 	if t.Image != nil {
 		f.KernelURL = imageURL(v.Server, t.Image, "kernel")
@@ -107,16 +126,17 @@ func imageURL(s Server, i *cluster.Image, file string) string {
 // cuts off the rest without a word.
 const maxCommandLine = 2047
 
-// Args returns the kernel arguments: the image's, then the profile's, each of
-// them a template over Facts. One that comes out empty is left out.
-func Args(t cluster.Target, v Visit) ([]string, error) {
-	facts := FactsOf(t, v)
+// Args returns the kernel arguments: the image's, then the profile's, then those
+// of the profile's installation when that is what the machine boots. Each is a
+// template over Facts. One that comes out empty is left out.
+func Args(mode cluster.BootMode, t cluster.Target, v Visit) ([]string, error) {
+	facts := FactsOf(mode, t, v)
 	var out []string
-	expand := func(of cluster.Ref, args []string) error {
+	expand := func(of cluster.Ref, field string, args []string) error {
 		for i, text := range args {
 			arg, err := expandArg(text, facts)
 			if err != nil {
-				return fmt.Errorf("%s: args[%d]: %w", of, i, err)
+				return fmt.Errorf("%s: %s[%d]: %w", of, field, i, err)
 			}
 			if arg != "" {
 				out = append(out, arg)
@@ -125,12 +145,17 @@ func Args(t cluster.Target, v Visit) ([]string, error) {
 		return nil
 	}
 	if t.Image != nil {
-		if err := expand(t.Image.Ref(), t.Image.Args); err != nil {
+		if err := expand(t.Image.Ref(), "args", t.Image.Args); err != nil {
 			return nil, err
 		}
 	}
-	if err := expand(t.Profile.Ref(), t.Profile.Args); err != nil {
+	if err := expand(t.Profile.Ref(), "args", t.Profile.Args); err != nil {
 		return nil, err
+	}
+	if mode == cluster.BootInstall {
+		if err := expand(t.Profile.Ref(), "install.args", t.Profile.Install.Args); err != nil {
+			return nil, err
+		}
 	}
 	if n := len(strings.Join(out, " ")); n > maxCommandLine {
 		return nil, fmt.Errorf("host %s: the kernel arguments are %d bytes long and a kernel reads only %d: shorten args: of image %s or profile %s",
@@ -165,23 +190,28 @@ func checkArg(s string) (string, error) {
 	return strings.TrimSpace(s), nil
 }
 
-// Script returns the iPXE script of one machine. When a step fails it says
-// which and ends with an error, upon which Entry tries again.
-func Script(t cluster.Target, v Visit) ([]byte, error) {
-	if t.Profile.Boot == cluster.BootLocal {
-		return localScript(t), nil
+// Script returns the iPXE script of one machine that boots so. When a step fails
+// it says which and ends with an error, upon which Entry tries again.
+func Script(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error) {
+	if mode == cluster.BootLocal {
+		_, why := CourseOf(t)
+		return localScript(t, why), nil
 	}
 	if t.Image == nil {
-		return nil, fmt.Errorf("host %s is to boot live, but its profile %s names no image: set image: or boot: local in profile %s",
-			t.Host.Name, t.Profile.Name, t.Profile.Name)
+		return nil, errNoImage(t)
 	}
-	args, err := Args(t, v)
+	args, err := Args(mode, t, v)
 	if err != nil {
 		return nil, err
 	}
 	var b strings.Builder
 	b.WriteString("#!ipxe\n\n")
-	fmt.Fprintf(&b, "echo pilotlight: host %s boots image %s, profile %s\n", t.Host.Name, t.Image.Name, t.Profile.Name)
+	if mode == cluster.BootInstall {
+		fmt.Fprintf(&b, "echo pilotlight: host %s is installed to %s (boot %d of %d that may try): image %s, profile %s\n",
+			t.Host.Name, t.Profile.Install.Device, t.Install.Booted, cluster.MaxInstalls, t.Image.Name, t.Profile.Name)
+	} else {
+		fmt.Fprintf(&b, "echo pilotlight: host %s boots image %s, profile %s\n", t.Host.Name, t.Image.Name, t.Profile.Name)
+	}
 	b.WriteString("imgfree\n")
 	// A UEFI kernel finds its initial RAM disks by the names in its arguments,
 	// and panics without them (fedora-coreos-docs#233); on BIOS they do no harm.
@@ -204,11 +234,20 @@ func Script(t cluster.Target, v Visit) ([]byte, error) {
 // localScript leaves a machine to its disk. On BIOS a ROM's exit often ends in
 // the next network boot, so the first disk is booted directly; on UEFI exit
 // goes on to the next entry of the boot order.
-func localScript(t cluster.Target) []byte {
+func localScript(t cluster.Target, why string) []byte {
 	return fmt.Appendf(nil, `#!ipxe
 
-echo pilotlight: host %s boots from its disk, as profile %s says
+echo pilotlight: host %s is left to its disk:
+echo %s
 iseq ${platform} pcbios && sanboot --no-describe --drive 0x80 ||
 exit
-`, t.Host.Name, t.Profile.Name)
+`, t.Host.Name, strings.Map(plainWord, why))
+}
+
+// plainWord leaves out what iPXE would read as more than a word to print.
+func plainWord(r rune) rune {
+	if strings.ContainsRune("${}|&\\\"'#", r) || r < ' ' || r > '~' {
+		return -1
+	}
+	return r
 }

@@ -42,14 +42,14 @@ echo pilotlight: host web1 could not boot image flatcar
 imgfree
 exit 1
 `
-	got, err := boot.Script(live(), visit)
+	got, err := boot.Script(cluster.BootLive, live(), visit)
 	if err != nil || string(got) != want {
 		t.Errorf("error %v, got:\n%s\nwant:\n%s", err, got, want)
 	}
 }
 
 func TestScriptLocal(t *testing.T) {
-	got, err := boot.Script(local(), visit)
+	got, err := boot.Script(cluster.BootLocal, local(), visit)
 	if err != nil || !strings.Contains(string(got), "sanboot --no-describe --drive 0x80 ||\nexit\n") {
 		t.Errorf("error %v, got:\n%s", err, got)
 	}
@@ -85,12 +85,12 @@ func TestScriptRefuses(t *testing.T) {
 		{"a line's end in a variable", func(t *cluster.Target) { t.Variables["console"] = "x\nsanboot http://evil" }, "holds a control character"},
 		{"a line's end in an argument", func(t *cluster.Target) { t.Image.Args = []string{"a\r\nb"} }, "image flatcar: args[0]: the argument"},
 		{"more than a kernel reads", func(t *cluster.Target) { t.Profile.Args = []string{strings.Repeat("x", 2048)} }, "a kernel reads only 2047"},
-		{"no image", func(t *cluster.Target) { t.Image = nil }, "names no image"},
+		{"no image", func(t *cluster.Target) { t.Image = nil }, "names none"},
 	} {
 		t.Run(row.what, func(t *testing.T) {
 			target := live()
 			row.change(&target)
-			_, err := boot.Script(target, visit)
+			_, err := boot.Script(cluster.BootLive, target, visit)
 			if err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("error %v, want one with %q", err, row.want)
 			}

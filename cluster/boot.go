@@ -13,9 +13,12 @@ const (
 	StateDiscovered State = "discovered" // seen on a network, no document names it
 	StateApproved   State = "approved"   // a document names it
 	StateBooting    State = "booting"
-	StateJoined     State = "joined" // introduced; its agent holds its liveness lease
-	StateReady      State = "ready"  // joined, and all that it must run is healthy
-	StateLost       State = "lost"   // was joined; its liveness lease has run out
+	StateInstalling State = "installing" // its installer was booted, and has not said that it is done
+	StateInstalled  State = "installed"  // boots from its disk, and has not joined yet
+	StateFailed     State = "failed"     // its installer was booted in vain, too often to go on
+	StateJoined     State = "joined"     // introduced; its agent holds its liveness lease
+	StateReady      State = "ready"      // joined, and all that it must run is healthy
+	StateLost       State = "lost"       // was joined; its liveness lease has run out
 )
 
 // Step is one step of a boot.
@@ -23,16 +26,17 @@ type Step string
 
 // The steps of a boot, in their usual order.
 const (
-	StepDHCP   Step = "dhcp"
-	StepLoader Step = "loader"
-	StepScript Step = "script"
-	StepKernel Step = "kernel"
-	StepInitrd Step = "initrd"
-	StepRootfs Step = "rootfs"
-	StepConfig Step = "config"
-	StepAgent  Step = "agent" // the agent's binary was fetched
-	StepJoin   Step = "join"
-	StepReady  Step = "ready"
+	StepDHCP      Step = "dhcp"
+	StepLoader    Step = "loader"
+	StepScript    Step = "script"
+	StepKernel    Step = "kernel"
+	StepInitrd    Step = "initrd"
+	StepRootfs    Step = "rootfs"
+	StepConfig    Step = "config"
+	StepAgent     Step = "agent"     // the agent's binary was fetched
+	StepInstalled Step = "installed" // the installer said that the system is on the disk
+	StepJoin      Step = "join"
+	StepReady     Step = "ready"
 )
 
 // Event is one step of a boot as a server saw it.

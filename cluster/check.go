@@ -213,7 +213,8 @@ func (c *checker) image(i *Image) {
 }
 
 func (c *checker) profile(p *Profile) {
-	oneOf(c, "boot", p.Boot, BootLive, BootLocal)
+	oneOf(c, "boot", p.Boot, BootLive, BootInstall, BootLocal)
+	c.installation(p)
 	if p.Image != "" {
 		c.needs("image", KindImage, string(p.Image))
 	} else if p.Boot != BootLocal {
@@ -222,16 +223,34 @@ func (c *checker) profile(p *Profile) {
 	for i, w := range p.Introduce {
 		oneOf(c, fmt.Sprintf("introduce[%d]", i), w, IntroduceToken)
 	}
+	c.config("config", p.Config)
+	c.sshKeys(p.SSHKeys)
+}
+
+func (c *checker) config(field string, g Config) {
 	set := 0
-	for _, text := range []string{p.Config.Butane, p.Config.Ignition, p.Config.CloudConfig} {
+	for _, text := range []string{g.Butane, g.Ignition, g.CloudConfig} {
 		if text != "" {
 			set++
 		}
 	}
 	if set > 1 {
-		c.add("config", "has more than one of butane, ignition and cloud_config; keep one")
+		c.add(field, "has more than one of butane, ignition and cloud_config; keep one")
 	}
-	c.sshKeys(p.SSHKeys)
+}
+
+func (c *checker) installation(p *Profile) {
+	switch {
+	case p.Boot == BootInstall && p.Install == nil:
+		c.add("install", "is missing: write install: {device: /dev/sda}, the disk that the installer may write")
+	case p.Boot != BootInstall && p.Install != nil:
+		c.add("install", "is for boot: install; set that, or take install: out")
+	case p.Install != nil:
+		if !strings.HasPrefix(p.Install.Device, "/dev/") || strings.ContainsAny(p.Install.Device, " \t\n") {
+			c.add("install.device", "%q is no disk; write it like /dev/sda or /dev/disk/by-path/...", p.Install.Device)
+		}
+		c.config("install.config", p.Install.Config)
+	}
 }
 
 var sshKeyForm = regexp.MustCompile(`^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+=*( .*)?$`)

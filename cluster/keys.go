@@ -16,6 +16,7 @@ const (
 	IntroductionsFolder = Root + "introductions/"
 	KeyOwnersFolder     = Root + "keyowners/" // which host a key was certified for, for an hour
 	NodesFolder         = Root + "nodes/"
+	InstallsFolder      = Root + "installs/"
 	AuditFolder         = Root + "audit/"
 	SeedKey             = Root + "seed"    // digests of what serve DIR applied last
 	LeaderFolder        = Root + "leader"  // the control loop's election
@@ -69,6 +70,9 @@ func TokenKey(hash string) string { return TokensFolder + hash }
 
 // IntroductionKey returns where a host's last introduction is.
 func IntroductionKey(h HostName) string { return IntroductionsFolder + string(h) }
+
+// InstallKey returns where it is kept how far the installation of a host is.
+func InstallKey(h HostName) string { return InstallsFolder + string(h) }
 
 // BootKey returns where the timeline of one boot is.
 func BootKey(h HostName, id string) string { return BootsFolder + string(h) + "/" + id }

@@ -63,8 +63,9 @@ type BootMode string
 
 // The ways to boot. Live runs from memory at every boot.
 const (
-	BootLive  BootMode = "live"
-	BootLocal BootMode = "local" // leave the machine to its disk
+	BootLive    BootMode = "live"
+	BootInstall BootMode = "install" // run the installer once, then leave the machine to its disk
+	BootLocal   BootMode = "local"   // leave the machine to its disk
 )
 
 // Introduce is one way in which a host proves who it is before it may join.
@@ -86,9 +87,10 @@ type Config struct {
 type Profile struct {
 	Meta
 	Image     ImageName      `json:"image,omitempty"`     // what it boots
-	Boot      BootMode       `json:"boot,omitempty"`      // live (the default) or local: leave the machine to its disk
+	Boot      BootMode       `json:"boot,omitempty"`      // live (the default); install: run the installer once, then boot from the disk; local: leave the machine to its disk
+	Install   *Installation  `json:"install,omitempty"`   // for boot: install: the disk, and what the installer gets
 	Args      []string       `json:"args,omitempty"`      // kernel arguments; a template each
-	Config    Config         `json:"config,omitzero"`     // what its hosts are told; at most one of
+	Config    Config         `json:"config,omitzero"`     // what its hosts are told, with boot: install the installed system; at most one of
 	Introduce []Introduce    `json:"introduce,omitempty"` // how a host proves who it is; [token] is the default and the only one yet
 	Variables map[string]any `json:"variables,omitempty"` // {{ .Variables.x }} in templates
 	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // public keys of user core

@@ -88,6 +88,9 @@ type Token struct {
 	Address netip.Addr `json:"address"`
 	Boot    string     `json:"boot,omitempty"`
 	Minted  time.Time  `json:"minted"`
+
+	Installer bool `json:"installer,omitempty"` // says that an installation is done, and introduces nobody
+
 	Expires time.Time  `json:"expires"`
 	After   Revision   `json:"after"` // of the host's introduction before: the next one ends this token too
 	Used    time.Time  `json:"used,omitzero"`
@@ -127,6 +130,10 @@ type AuditEntry struct {
 const (
 	AgentConfigFile = "/etc/pilotlight/agent.json"
 	AgentTokenFile  = "/etc/pilotlight/introduction-token" // mode 0600; the agent removes it once it is redeemed
+
+	// InstallTokenFile is what an installer's config leaves there, mode 0600: with
+	// it the installer says that it is done.
+	InstallTokenFile = "/etc/pilotlight/install-token"
 )
 
 // AgentConfig is what a host's first config tells its agent. It holds no

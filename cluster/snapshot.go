@@ -169,6 +169,7 @@ type Target struct {
 	Network   *Network       // where the host is, when that is known
 	Variables map[string]any // the profile's, overruled by the group's, overruled by the host's
 	SSHKeys   []string       // of all three, each once
+	Install   Install        `json:"-"` // where its installation stands; not applied, so whoever asks for a Target adds it
 }
 
 // Target brings together what was applied for h. The network is where h boots;

@@ -51,11 +51,12 @@ type identity struct {
 	image   *cluster.Image
 	network *cluster.Network
 	address netip.Addr
+	install bool // the installer's config, not the system's
 }
 
 func (in *Input) identity() identity {
 	t := &in.Target
-	return identity{t.Host, t.Group, t.Profile, t.Image, t.Network, in.Address}
+	return identity{t.Host, t.Group, t.Profile, t.Image, t.Network, in.Address, in.Installer != nil}
 }
 
 // Compile returns what the function Compile would. The documents of in must not
@@ -131,9 +132,9 @@ func (c *Cache) limit() int64 {
 }
 
 // shape is newShape, remembered.
-func (c *Cache) shape(t text, rendered string, at lines, a Agent, keys []string) *shape {
+func (c *Cache) shape(t text, rendered string, at lines, p part, keys []string) *shape {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q %q %q", t.ref, t.field, a.URL, a.SHA256, a.SHA512, keys)
+	fmt.Fprintf(h, "%q %q %q %q %q %q %q %q", t.ref, t.field, p.agent.URL, p.agent.SHA256, p.agent.SHA512, p.installed, p.ca, keys)
 	fmt.Fprintf(h, " %d %s %s", len(rendered), rendered, t.source)
 	key := [32]byte(h.Sum(nil))
 	c.mu.Lock()
@@ -143,7 +144,7 @@ func (c *Cache) shape(t text, rendered string, at lines, a Agent, keys []string)
 		return s
 	}
 	made, _, _ := c.flights.Do("shape "+string(key[:]), func() (any, error) {
-		return newShape(t, rendered, at, a, keys), nil
+		return newShape(t, rendered, at, p, keys), nil
 	})
 	s = made.(*shape)
 	c.mu.Lock()
@@ -161,7 +162,9 @@ func contentKey(in Input) ([32]byte, error) {
 		Address netip.Addr
 		Agent   Agent
 		Server  Server
-	}{t, in.Address, in.Agent, in.Server})
+
+		Installer *Installer
+	}{t, in.Address, in.Agent, in.Server, in.Installer})
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("look for the config of a host: %w: variables hold text, numbers, lists and mappings", err)
 	}
@@ -170,7 +173,7 @@ func contentKey(in Input) ([32]byte, error) {
 
 // sameRest compares what identity leaves out.
 func sameRest(a, b *Input) bool {
-	return a.Server == b.Server && reflect.DeepEqual(&a.Agent, &b.Agent) &&
+	return a.Server == b.Server && reflect.DeepEqual(a.Installer, b.Installer) && reflect.DeepEqual(&a.Agent, &b.Agent) &&
 		slices.Equal(a.Target.SSHKeys, b.Target.SSHKeys) &&
 		maps.EqualFunc(a.Target.Variables, b.Target.Variables, sameVariable)
 }

@@ -59,8 +59,8 @@ func metaData(h *cluster.Host) []byte {
 
 // compileCloud makes the #cloud-config, or the Problems that there are with it.
 func (c *Config) compileCloud(in *Input, agentConfig []byte) []Problem {
-	p := in.Target.Profile
-	t := text{ref: p.Ref(), field: cloudField, source: p.Config.CloudConfig}
+	config, prefix := in.templates()
+	t := text{ref: in.Target.Profile.Ref(), field: prefix + cloudField, source: config.CloudConfig}
 	rendered, at, problems := render(t, in.data())
 	if problems != nil {
 		return problems
@@ -200,7 +200,10 @@ func (e *cloudEditor) list(m *yaml.Node, key string) *yaml.Node {
 func (e *cloudEditor) addOwn(in *Input, agentConfig []byte) {
 	e.addHostname(in.Target.Host.Name)
 	e.addKeys(in.Target.SSHKeys)
-	e.addFiles(in, agentConfig)
+	e.addFiles(in.part(), agentConfig)
+	if in.Installer != nil {
+		return // it runs InstalledFile itself, as its last step
+	}
 	if e.coreos {
 		e.checkCoreOS()
 		e.addCoreOSUnit()
@@ -256,19 +259,27 @@ func (e *cloudEditor) valueOf(m *yaml.Node, key string) string {
 }
 
 // addFiles adds what pilotlight writes and the host's first boot needs.
-func (e *cloudEditor) addFiles(in *Input, agentConfig []byte) {
+func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
 	list := e.list(e.root, "write_files")
-	own := append(ownPaths(), FetchFile)
+	own := append(p.paths(), FetchFile)
 	for i, f := range list.Content {
-		p := path.Clean(e.valueOf(f, "path"))
-		if slices.ContainsFunc(own, func(o string) bool { return overlaps(o, p, true) }) {
-			e.refuse(f, fmt.Sprintf("write_files.%d", i), "%s is written by pilotlight: take it out of the config%s", p, instead(p))
+		at := path.Clean(e.valueOf(f, "path"))
+		if slices.ContainsFunc(own, func(o string) bool { return overlaps(o, at, true) }) {
+			e.refuse(f, fmt.Sprintf("write_files.%d", i), "%s is written by pilotlight: take it out of the config%s", at, instead(at))
 		}
+	}
+	if p.installed != "" {
+		list.Content = append(list.Content,
+			cloudFile(InstalledFile, "0755", literal(p.installed)),
+			cloudFile(caFile, "0644", literal(p.ca)),
+			cloudFile(cluster.InstallTokenFile, "0600", quoted(holes[holeToken])),
+		)
+		return
 	}
 	list.Content = append(list.Content,
 		cloudFile(cluster.AgentConfigFile, "0644", literal(string(agentConfig))),
 		cloudFile(cluster.AgentTokenFile, "0600", quoted(holes[holeToken])),
-		cloudFile(FetchFile, "0755", literal(fetchScript(in.Agent))),
+		cloudFile(FetchFile, "0755", literal(fetchScript(p.agent))),
 	)
 	if !e.coreos {
 		list.Content = append(list.Content,

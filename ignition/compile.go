@@ -17,7 +17,7 @@ import (
 func Compile(in Input) (*Config, error) { return compile(in, newShape) }
 
 // shaper makes a shape, or remembers it.
-type shaper func(t text, rendered string, at lines, a Agent, keys []string) *shape
+type shaper func(t text, rendered string, at lines, p part, keys []string) *shape
 
 func compile(in Input, shapeOf shaper) (*Config, error) {
 	if err := in.check(); err != nil {
@@ -28,7 +28,7 @@ func compile(in Input, shapeOf shaper) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{host: in.Target.Host.HostName(), profile: cluster.ProfileName(in.Target.Profile.Name)}
-	config := in.Target.Profile.Config
+	config, _ := in.templates()
 	var problems []Problem
 	if config.CloudConfig != "" {
 		problems = c.compileCloud(&in, agentConfig)
@@ -48,7 +48,7 @@ func compile(in Input, shapeOf shaper) (*Config, error) {
 // compileIgnition makes the Ignition config, or the Problems that there are
 // with it.
 func (c *Config) compileIgnition(in *Input, agentConfig []byte, shapeOf shaper) []Problem {
-	t, p := ignitionText(in.Target.Profile)
+	t, p := in.ignitionText()
 	if p != nil {
 		return p
 	}
@@ -56,7 +56,7 @@ func (c *Config) compileIgnition(in *Input, agentConfig []byte, shapeOf shaper) 
 	if p != nil {
 		return p
 	}
-	s := shapeOf(t, rendered, at, in.Agent, in.Target.SSHKeys)
+	s := shapeOf(t, rendered, at, in.part(), in.Target.SSHKeys)
 	c.ignition = &document{
 		shape: s,
 		agent: base64.StdEncoding.EncodeToString(agentConfig),
@@ -65,16 +65,27 @@ func (c *Config) compileIgnition(in *Input, agentConfig []byte, shapeOf shaper) 
 	return slices.Clone(s.problems)
 }
 
+// templates returns the templates of the config that is meant, and what stands
+// before their fields in the profile.
+func (in *Input) templates() (cluster.Config, string) {
+	p := in.Target.Profile
+	if in.Installer != nil {
+		return p.Install.Config, installPrefix
+	}
+	return p.Config, ""
+}
+
 // ignitionText returns the profile's Butane or Ignition template.
-func ignitionText(p *cluster.Profile) (text, []Problem) {
-	t := text{ref: p.Ref(), field: "config"}
-	switch c := p.Config; {
+func (in *Input) ignitionText() (text, []Problem) {
+	c, prefix := in.templates()
+	t := text{ref: in.Target.Profile.Ref(), field: prefix + "config"}
+	switch {
 	case c.Butane != "" && c.Ignition != "":
 		return t, []Problem{t.problem(0, "", "it has both butane and ignition: keep one of them")}
 	case c.Butane != "":
-		t.field, t.source = butaneField, c.Butane
+		t.field, t.source = prefix+butaneField, c.Butane
 	case c.Ignition != "":
-		t.field, t.source = ignitionField, c.Ignition
+		t.field, t.source = prefix+ignitionField, c.Ignition
 	}
 	return t, nil
 }

@@ -17,6 +17,8 @@ type Input struct {
 	Address netip.Addr     // where the host is now; zero takes the one that is reserved for it
 	Agent   Agent
 	Server  Server
+
+	Installer *Installer // nil for the config of a system
 }
 
 // Agent is the agent that the host fetches and what it starts from.
@@ -61,6 +63,15 @@ func (in *Input) check() error {
 		return &cluster.NoProfileError{Host: t.Host.HostName()}
 	case in.Agent.Config.Host != t.Host.HostName():
 		return fmt.Errorf("compile a config for host %s: the agent's config is host %q's", t.Host.Name, in.Agent.Config.Host)
+	}
+	if i := in.Installer; i != nil {
+		if t.Profile.Install == nil {
+			return fmt.Errorf("compile the config of host %s's installer: profile %s has none: set boot: install and install: in it", t.Host.Name, t.Profile.Name)
+		}
+		if err := checkURL(i.Done); err != nil {
+			return fmt.Errorf("compile the config of host %s's installer: where it says that it is done: %w", t.Host.Name, err)
+		}
+		return nil
 	}
 	if err := checkURL(in.Agent.URL); err != nil {
 		return fmt.Errorf("compile a config for host %s: where the agent is: %w", t.Host.Name, err)

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	v36 "github.com/coreos/ignition/v2/config/v3_6/types"
-
-	"github.com/pilotlight/pilotlight/cluster"
 )
 
 // What pilotlight writes on a host, beside cluster.AgentConfigFile and
@@ -19,7 +17,7 @@ const (
 	AgentFile    = "/opt/pilotlight/bin/pilotlight-agent"
 	AgentUnit    = "pilotlight-agent.service"
 	HostnameFile = "/etc/hostname"
-	unitFile     = "/etc/systemd/system/" + AgentUnit
+	unitFile     = "/etc/systemd/system/" + AgentUnit // where no config language has units
 
 	// User is whose SSH keys the manifests' ssh_keys are.
 	User = "core"
@@ -40,19 +38,6 @@ func (in *Input) agentConfig() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// ownFiles are pilotlight's files in an Ignition config. What differs from
-// version to version, from host to host and from boot to boot is a hole.
-func ownFiles(a Agent) []v36.File {
-	agent := file(AgentFile, a.URL, 0o755)
-	agent.Contents.Verification.Hash = ptr(holes[holeHash])
-	return []v36.File{
-		agent,
-		file(cluster.AgentConfigFile, "data:;base64,"+holes[holeAgent], 0o644),
-		file(cluster.AgentTokenFile, "data:,"+holes[holeToken], 0o600),
-		file(HostnameFile, "data:,"+holes[holeName]+"%0A", 0o644),
-	}
-}
-
 func file(path, source string, mode int) v36.File {
 	return v36.File{
 		Node:          v36.Node{Path: path, Overwrite: ptr(true)},
@@ -62,33 +47,29 @@ func file(path, source string, mode int) v36.File {
 
 func ptr[T any](v T) *T { return &v }
 
-// ownPaths are the files that pilotlight writes, whatever the language.
-func ownPaths() []string {
-	return []string{AgentFile, cluster.AgentConfigFile, cluster.AgentTokenFile, HostnameFile, unitFile}
-}
-
 // addOwn returns the operator's config with pilotlight's part added, which
 // conflicts found to be free of conflicts.
-func addOwn(cfg v36.Config, a Agent, keys []string) v36.Config {
-	cfg.Storage.Files = append(slices.Clone(cfg.Storage.Files), ownFiles(a)...)
-	addUnit(&cfg)
+func addOwn(cfg v36.Config, p part, keys []string) v36.Config {
+	cfg.Storage.Files = append(slices.Clone(cfg.Storage.Files), p.files()...)
+	p.addUnit(&cfg)
 	addKeys(&cfg, keys)
 	return cfg
 }
 
 // ownNeeds are the fields of pilotlight's part that old versions cannot say.
-func ownNeeds(a Agent) (n needs) {
-	if a.SHA512 == "" {
+func ownNeeds(p part) (n needs) {
+	if p.installed == "" && p.agent.SHA512 == "" {
 		n[0] = []Need{{Field: "the sha256 of " + AgentFile, Version: specs[1].version}}
 	}
 	return n
 }
 
-// addUnit adds the agent's unit. Drop-ins that the config has for it stay.
-func addUnit(cfg *v36.Config) {
-	unit := v36.Unit{Name: AgentUnit, Enabled: ptr(true), Contents: ptr(AgentUnitText)}
+// addUnit adds pilotlight's unit. Drop-ins that the config has for it stay.
+func (p part) addUnit(cfg *v36.Config) {
+	name, text := p.unit()
+	unit := v36.Unit{Name: name, Enabled: ptr(true), Contents: &text}
 	units := slices.Clone(cfg.Systemd.Units)
-	i := slices.IndexFunc(units, func(u v36.Unit) bool { return u.Name == AgentUnit })
+	i := slices.IndexFunc(units, func(u v36.Unit) bool { return u.Name == name })
 	if i >= 0 {
 		unit.Dropins = units[i].Dropins
 		units[i] = unit
@@ -153,10 +134,11 @@ func keyIdentity(k string) string {
 
 // conflicts finds what the operator's config and pilotlight would both write,
 // and what would throw pilotlight's part away. wrote is the rendered template.
-func conflicts(t text, cfg *v36.Config, wrote written) []Problem {
+func conflicts(t text, p part, cfg *v36.Config, wrote written) []Problem {
 	var problems []Problem
+	unit, _ := p.unit()
 	node := func(kind string, i int, n v36.Node, link bool) {
-		for _, own := range ownPaths() {
+		for _, own := range p.paths() {
 			if overlaps(own, n.Path, link) {
 				problems = append(problems, t.problem(wrote.line(n.Path, "storage", kind), fmt.Sprintf("storage.%s.%d", kind, i),
 					"%s is written by pilotlight: take it out of the config%s", n.Path, instead(own)))
@@ -174,7 +156,7 @@ func conflicts(t text, cfg *v36.Config, wrote written) []Problem {
 		node("directories", i, d.Node, false)
 	}
 	for i, u := range cfg.Systemd.Units {
-		if u.Name == AgentUnit && (u.Contents != nil || u.Enabled != nil || u.Mask != nil) {
+		if u.Name == unit && (u.Contents != nil || u.Enabled != nil || u.Mask != nil) {
 			problems = append(problems, t.problem(wrote.line(u.Name, "systemd", "units"), fmt.Sprintf("systemd.units.%d", i),
 				"%s is pilotlight's unit: take it out of the config, or write only its dropins:", u.Name))
 		}

@@ -19,6 +19,8 @@ const (
 	butaneField   = "config.butane"
 	ignitionField = "config.ignition"
 	cloudField    = "config.cloud_config"
+
+	installPrefix = "install." // before them where the installer's config stands
 )
 
 // shape is an Ignition config but for what is one host's alone. All hosts for
@@ -49,16 +51,16 @@ func (d *document) body(minor int, token string) []byte {
 }
 
 // newShape turns a rendered template into a shape.
-func newShape(t text, rendered string, at lines, a Agent, keys []string) *shape {
+func newShape(t text, rendered string, at lines, p part, keys []string) *shape {
 	s := &shape{text: t, lowest: lowest}
 	cfg := s.read(rendered, at)
 	if s.bad() {
 		return s
 	}
-	if s.problems = append(s.problems, conflicts(t, &cfg, written{rendered, at})...); s.bad() {
+	if s.problems = append(s.problems, conflicts(t, p, &cfg, written{rendered, at})...); s.bad() {
 		return s
 	}
-	if err := s.build(cfg, a, keys); err != nil {
+	if err := s.build(cfg, p, keys); err != nil {
 		s.problems = append(s.problems, t.problem(0, "", "%v", err))
 	}
 	return s
@@ -68,7 +70,7 @@ func (s *shape) bad() bool { return slices.ContainsFunc(s.problems, Problem.fata
 
 // read returns the operator's config in the newest version of the spec.
 func (s *shape) read(rendered string, at lines) (cfg v36.Config) {
-	switch s.text.field {
+	switch strings.TrimPrefix(s.text.field, installPrefix) {
 	case butaneField:
 		var raw []byte
 		if raw, s.problems = translateButane(s.text, rendered, at); s.bad() {
@@ -108,29 +110,29 @@ func (s *shape) parse(raw []byte, at lines) (v36.Config, []Problem) {
 
 // build finds the versions of the spec that can hold the config, adds
 // pilotlight's part, and cuts the result at its holes.
-func (s *shape) build(cfg v36.Config, a Agent, keys []string) error {
+func (s *shape) build(cfg v36.Config, p part, keys []string) error {
 	needs, err := express(cfg)
 	if err != nil {
 		return err
 	}
-	body, err := encodeConfig(addOwn(cfg, a, keys))
+	body, err := encodeConfig(addOwn(cfg, p, keys))
 	if err != nil {
 		return err
 	}
-	if s.pieces, err = split(body, holeVersion, holeHash, holeAgent, holeName, holeToken); err != nil {
+	if s.pieces, err = split(body, p.holes()...); err != nil {
 		return err
 	}
-	own := ownNeeds(a)
+	own := ownNeeds(p)
 	for minor := newest; minor >= 0; minor-- {
-		s.hash[minor] = "sha256-" + a.SHA256
+		s.hash[minor] = "sha256-" + p.agent.SHA256
 		if all := slices.Concat(needs[minor], own[minor]); len(all) > 0 {
 			s.refusal[minor] = &UnsupportedError{Asked: specs[minor].version, Needs: all, from: s.text}
 		} else {
 			s.lowest = minor
 		}
 	}
-	if a.SHA512 != "" {
-		s.hash[0] = "sha512-" + a.SHA512 // sha256 came with 3.1.0
+	if p.agent.SHA512 != "" {
+		s.hash[0] = "sha512-" + p.agent.SHA512 // sha256 came with 3.1.0
 	}
 	s.seal()
 	return s.check()

@@ -40,13 +40,14 @@ type data struct {
 	SSHKeys   []string
 	Address   string // where the host is; empty when that is not known
 	Server    Server
+	Install   *cluster.Installation // nil when the profile installs nothing
 }
 
 func (in *Input) data() *data {
 	t := &in.Target
 	d := &data{
 		Host: t.Host, Group: t.Group, Profile: t.Profile, Image: t.Image, Network: t.Network,
-		Variables: plainMap(t.Variables), SSHKeys: t.SSHKeys, Server: in.Server,
+		Variables: plainMap(t.Variables), SSHKeys: t.SSHKeys, Server: in.Server, Install: t.Profile.Install,
 	}
 	if a := in.address(); a.IsValid() {
 		d.Address = a.String()

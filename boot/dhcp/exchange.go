@@ -68,6 +68,7 @@ func (e *exchange) decide() {
 	}
 	t, err := e.snap.Target(e.host, e.network)
 	if err == nil {
+		t.Install = e.s.Installs.Of(e.host.HostName())
 		e.reply, err = boot.Decide(e.m.request, t, boot.Policy{Server: e.server, Loaders: e.s.Loaders})
 	}
 	if err != nil && e.s.quiet.says("decide "+e.host.Name) {

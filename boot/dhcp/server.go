@@ -46,9 +46,10 @@ const (
 type Server struct {
 	Snapshot   func() *cluster.Snapshot // what is applied; never nil, never blocks
 	Leases     Leases
-	Loaders    boot.Loaders // what TFTP and HTTP have for firmware
-	HTTPPort   uint16       // of the boot server
-	HTTPSPort  uint16       // zero when there is none
+	Loaders    boot.Loaders   // what TFTP and HTTP have for firmware
+	Installs   *boot.Installs // where the installations of hosts stand; nil boots no installer
+	HTTPPort   uint16         // of the boot server
+	HTTPSPort  uint16         // zero when there is none
 	Recorder   *boot.Recorder
 	Logger     *slog.Logger          // nil is silence
 	Registerer prometheus.Registerer // nil keeps the metrics to itself

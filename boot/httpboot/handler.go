@@ -34,6 +34,8 @@ type Machine struct {
 	Address  netip.Addr
 	Boot     string // the ID of its current boot; empty when none was seen
 	Server   boot.Server
+
+	Installer bool // it is the installer that asks, not the system that it installs
 }
 
 // Body is a config, ready to be sent.
@@ -72,13 +74,14 @@ type Handler struct {
 	Owner      func(netip.Addr) (cluster.MAC, bool) // the machine to which an address is lent
 	Configs    Configs
 	Files      Files
-	Loaders    fs.FS         // for UEFI HTTP Boot; nil serves none
-	Agent      cluster.File  // the agent's binary, opened through Files; zero serves none
-	CA         func() []byte // PEM; nil serves none
-	HTTPPort   uint16        // which machines are told to come back to
-	HTTPSPort  uint16        // zero when there is none
-	MaxImages  int           // default DefaultImages
-	MaxConfigs int           // default DefaultConfigs
+	Installs   *boot.Installs // where the installations of hosts stand; nil boots no installer
+	Loaders    fs.FS          // for UEFI HTTP Boot; nil serves none
+	Agent      cluster.File   // the agent's binary, opened through Files; zero serves none
+	CA         func() []byte  // PEM; nil serves none
+	HTTPPort   uint16         // which machines are told to come back to
+	HTTPSPort  uint16         // zero when there is none
+	MaxImages  int            // default DefaultImages
+	MaxConfigs int            // default DefaultConfigs
 	Recorder   *boot.Recorder
 	Logger     *slog.Logger          // nil is silence
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
@@ -105,6 +108,7 @@ func (h *Handler) init() {
 	handle(boot.IgnitionPath, "ignition", h.configs, h.ignition)
 	handle(boot.CloudConfigPath, "cloud-config", h.configs, h.cloudConfig)
 	handle(boot.SeedPath+"{mac}/{file}", "seed", h.configs, h.seed)
+	handle(boot.SeedPath+"{mac}/"+boot.InstallerFolder+"{file}", "seed", h.configs, h.installerSeed)
 	handle(boot.ImagePath+"{image}/kernel", "kernel", h.images, h.kernel)
 	handle(boot.ImagePath+"{image}/initrd/{n}", "initrd", h.images, h.initrd)
 	handle(boot.ImagePath+"{image}/rootfs", "rootfs", h.images, h.rootfs)

@@ -240,7 +240,7 @@ func TestTimeline(t *testing.T) {
 	for _, e := range b.Events {
 		got = append(got, string(e.Step)+" "+e.Detail)
 	}
-	if s := strings.Join(got, ", "); s != "script profile web, kernel node, initrd node 0, initrd node 1, config /ignition, agent pilotlight-agent" {
+	if s := strings.Join(got, ", "); s != "script profile web, live, kernel node, initrd node 0, initrd node 1, config /ignition, agent pilotlight-agent" {
 		t.Errorf("the timeline is %s", s)
 	}
 	if r.configs.last.Boot != b.ID {

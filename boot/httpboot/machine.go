@@ -73,6 +73,7 @@ func (h *Handler) machine(r *http.Request, mac string) (Machine, error) {
 	if m.Target, err = snap.Target(host, network); err != nil {
 		return m, notReady("%w", err)
 	}
+	m.Target.Install = h.Installs.Of(host.HostName())
 	if b, ok := h.Recorder.Current(m.Identity.MAC); ok {
 		m.Boot = b.ID
 	}

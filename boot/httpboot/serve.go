@@ -28,33 +28,69 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := boot.Script(m.Target, boot.Visit{
+	mode, err := h.course(r, &m)
+	if err != nil {
+		return err
+	}
+	body, err := boot.Script(mode, m.Target, boot.Visit{
 		Identity: m.Identity, Address: m.Address, Platform: r.FormValue("platform"), Server: m.Server,
 	})
 	if err != nil {
 		return notReady("%w", err)
 	}
-	h.record(r, cluster.StepScript, "profile "+m.Target.Profile.Name)
+	h.record(r, cluster.StepScript, fmt.Sprintf("profile %s, %s", m.Target.Profile.Name, mode))
 	return send(w, r, Body{Data: body, ContentType: scriptType})
 }
 
+// course says what this boot of a machine comes to. That it is to run the
+// installer is written down before the machine is told: should it never be heard
+// of again, there is one try less.
+func (h *Handler) course(r *http.Request, m *Machine) (cluster.BootMode, error) {
+	mode, _ := boot.CourseOf(m.Target)
+	if m.Target.Profile.Boot != cluster.BootInstall {
+		return mode, nil
+	}
+	switch m.Target.Install.Phase {
+	case "":
+		return mode, notReady("host %s: %s", m.Host.Name, m.Target.Install.Why())
+	case cluster.InstallDone, cluster.InstallFailed:
+		return mode, nil
+	}
+	if r.Method == http.MethodHead {
+		return mode, nil
+	}
+	now := time.Now()
+	i, err := h.Installs.Change(r.Context(), m.Host.HostName(), func(i cluster.Install) cluster.Install { return i.Begin(m.Boot, now) })
+	if err != nil {
+		return mode, notReady("host %s is to be installed, but that it begins could not be written down: %w", m.Host.Name, err)
+	}
+	m.Target.Install = i
+	if i.Phase == cluster.InstallBegun {
+		return cluster.BootInstall, nil
+	}
+	return cluster.BootLocal, nil
+}
+
 func (h *Handler) ignition(w http.ResponseWriter, r *http.Request) error {
-	return h.config(w, r, r.FormValue("mac"), func(m Machine) (Body, error) {
+	return h.config(w, r, r.FormValue("mac"), r.FormValue(boot.InstallerKey) != "", func(m Machine) (Body, error) {
 		return h.Configs.Ignition(r.Context(), m, r.Header.Get("Accept"))
 	})
 }
 
 func (h *Handler) cloudConfig(w http.ResponseWriter, r *http.Request) error {
-	return h.config(w, r, r.FormValue("mac"), func(m Machine) (Body, error) {
+	return h.config(w, r, r.FormValue("mac"), r.FormValue(boot.InstallerKey) != "", func(m Machine) (Body, error) {
 		return h.Configs.CloudConfig(r.Context(), m)
 	})
 }
 
 // config serves a machine what it is told. Only a GET has it made.
-func (h *Handler) config(w http.ResponseWriter, r *http.Request, mac string, make func(Machine) (Body, error)) error {
+func (h *Handler) config(w http.ResponseWriter, r *http.Request, mac string, installer bool, make func(Machine) (Body, error)) error {
 	m, err := h.machine(r, mac)
 	if err != nil {
 		return err
+	}
+	if m.Installer = installer; installer && m.Target.Install.Phase != cluster.InstallBegun {
+		return notReady("host %s asks as an installer, which it is not to run: %s", m.Host.Name, m.Target.Install.Why())
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	if r.Method != http.MethodGet {
@@ -65,18 +101,29 @@ func (h *Handler) config(w http.ResponseWriter, r *http.Request, mac string, mak
 	if err != nil {
 		return err
 	}
-	h.record(r, cluster.StepConfig, r.URL.Path)
+	detail := r.URL.Path
+	if installer {
+		detail += " of the installer"
+	}
+	h.record(r, cluster.StepConfig, detail)
 	return send(w, r, body)
 }
 
 // seed serves cloud-init's NoCloud data source: a directory with meta-data and
 // user-data, which it requires, and vendor-data and network-config, which may
 // be missing.
-func (h *Handler) seed(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) seed(w http.ResponseWriter, r *http.Request) error { return h.seedOf(w, r, false) }
+
+// installerSeed is the seed of an installer.
+func (h *Handler) installerSeed(w http.ResponseWriter, r *http.Request) error {
+	return h.seedOf(w, r, true)
+}
+
+func (h *Handler) seedOf(w http.ResponseWriter, r *http.Request, installer bool) error {
 	mac := r.PathValue("mac")
 	switch r.PathValue("file") {
 	case "user-data":
-		return h.config(w, r, mac, func(m Machine) (Body, error) { return h.Configs.CloudConfig(r.Context(), m) })
+		return h.config(w, r, mac, installer, func(m Machine) (Body, error) { return h.Configs.CloudConfig(r.Context(), m) })
 	case "meta-data":
 		m, err := h.machine(r, mac)
 		if err != nil {

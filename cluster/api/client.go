@@ -76,6 +76,16 @@ func (c *Client) Retire(ctx context.Context, host string) error {
 	return c.call(ctx, http.MethodPost, "/v1/hosts/"+url.PathEscape(host)+"/retire", nil, &struct{}{})
 }
 
+// Reinstall has a host's next network boot run its installer.
+func (c *Client) Reinstall(ctx context.Context, host string) (out cluster.Install, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/hosts/"+url.PathEscape(host)+"/reinstall", nil, &out)
+}
+
+// Installed has a host boot from its disk.
+func (c *Client) Installed(ctx context.Context, host string) (out cluster.Install, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/hosts/"+url.PathEscape(host)+"/installed", nil, &out)
+}
+
 // Services returns how every service fares on every host.
 func (c *Client) Services(ctx context.Context) (out []ServiceStatus, err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/sites", nil, &out)
@@ -107,8 +117,11 @@ func (c *Client) Explain(ctx context.Context, who string) (out Explanation, err 
 }
 
 // Render returns the config that a host is served for an Accept header.
-func (c *Client) Render(ctx context.Context, host, accept string) (out []byte, err error) {
+func (c *Client) Render(ctx context.Context, host, accept string, installer bool) (out []byte, err error) {
 	q := url.Values{"host": {host}, "accept": {accept}}
+	if installer {
+		q.Set("installer", "1")
+	}
 	return out, c.call(ctx, http.MethodGet, "/v1/render?"+q.Encode(), nil, &out)
 }
 

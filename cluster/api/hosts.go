@@ -57,8 +57,15 @@ func (s *Server) Hosts(ctx context.Context) ([]HostStatus, error) {
 }
 
 func (s *Server) host(snap *cluster.Snapshot, h *cluster.Host, n cluster.Node, b cluster.Boot) HostStatus {
-	out := HostStatus{Name: h.Name, MACs: h.MACs, UUID: h.UUID, Alive: n.Alive != nil, State: StateOf(n, b, time.Now())}
+	out := HostStatus{Name: h.Name, MACs: h.MACs, UUID: h.UUID, Alive: n.Alive != nil, State: StateOf(n, b, cluster.Install{}, time.Now())}
 	if t, err := snap.Target(h, nil); err == nil {
+		if t.Profile.Boot == cluster.BootInstall {
+			i := s.Machines.Install(h.HostName())
+			out.State, out.Install = StateOf(n, b, i, time.Now()), &i
+			if i.Phase == cluster.InstallBegun || i.Phase == cluster.InstallFailed {
+				out.Message = i.Why()
+			}
+		}
 		out.Profile = t.Profile.Name
 		if t.Group != nil {
 			out.Group = t.Group.Name
@@ -111,23 +118,33 @@ func addr(a interface {
 // still at it.
 const bootingFor = 10 * time.Minute
 
-// StateOf says where a host that a document names stands.
-func StateOf(n cluster.Node, b cluster.Boot, now time.Time) cluster.State {
+// StateOf says where a host that a document names stands. i is zero for one that
+// is not to be installed.
+func StateOf(n cluster.Node, b cluster.Boot, i cluster.Install, now time.Time) cluster.State {
 	var lastStep time.Time
 	if len(b.Events) > 0 {
 		lastStep = b.Events[len(b.Events)-1].At
 	}
+	installed := i.Phase == cluster.InstallDone && (n.Introduction == nil || i.At.After(n.Introduction.At))
 	switch {
 	case n.Alive != nil && Ready(n):
 		return cluster.StateReady
 	case n.Alive != nil:
 		return cluster.StateJoined
+	case i.Phase == cluster.InstallBegun:
+		return cluster.StateInstalling
+	case i.Phase == cluster.InstallFailed:
+		return cluster.StateFailed
+	case installed && !lastStep.After(i.At.Add(time.Second)): // it has not booted since
+		return cluster.StateInstalled
 	case now.Sub(lastStep) < bootingFor && (n.Introduction == nil || lastStep.After(n.Introduction.At)):
 		return cluster.StateBooting
 	case n.Introduction != nil && now.Sub(n.Introduction.At) > 30*time.Second:
 		return cluster.StateLost
 	case n.Introduction != nil:
 		return cluster.StateBooting
+	case installed:
+		return cluster.StateInstalled
 	}
 	return cluster.StateApproved
 }

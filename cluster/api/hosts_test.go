@@ -41,7 +41,7 @@ func TestStateOf(t *testing.T) {
 		"the old one runs":     {cluster.Node{Alive: alive, Desired: desired, DesiredAt: 5, Status: status(5, cluster.HealthHealthy, false)}, cluster.Boot{}, cluster.StateJoined},
 		"ready, booted since":  {cluster.Node{Alive: alive, Desired: desired, DesiredAt: 5, Status: status(5, cluster.HealthHealthy, true)}, booted(time.Second), cluster.StateReady},
 	} {
-		if got := StateOf(c.node, c.boot, now); got != c.want {
+		if got := StateOf(c.node, c.boot, cluster.Install{}, now); got != c.want {
 			t.Errorf("%s: %s, not %s", name, got, c.want)
 		}
 	}
@@ -63,7 +63,7 @@ func TestHosts(t *testing.T) {
 	must(t, r.store.AllowNode(ctx, "leased"))
 	must(t, r.store.SetAlive(ctx, "leased", &cluster.Alive{}))
 	must(t, r.store.SetStatus(ctx, "leased", cluster.Status{Agent: "1.2", Message: "no Docker", Containers: []cluster.ContainerStatus{{Site: "b"}, {Site: "a"}}}))
-	r.Machines = machines{[]cluster.Discovered{
+	r.Machines = machines{store: r.store, seen: []cluster.Discovered{
 		{Identity: cluster.Identity{MAC: mac(1)[0]}}, {Identity: cluster.Identity{MAC: mac(9)[0]}, Address: netip.MustParseAddr("10.0.0.9")},
 	}}
 	list, err := r.admin().Hosts(ctx)

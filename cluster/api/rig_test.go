@@ -21,7 +21,10 @@ import (
 )
 
 // machines is what a server knows of machines.
-type machines struct{ seen []cluster.Discovered }
+type machines struct {
+	seen  []cluster.Discovered
+	store *clustertest.Memory
+}
 
 func (machines) Explain(_ context.Context, who string) (Explanation, error) {
 	if who == "none" {
@@ -30,8 +33,20 @@ func (machines) Explain(_ context.Context, who string) (Explanation, error) {
 	return Explanation{Who: who, Why: []string{"because"}}, nil
 }
 
-func (machines) Render(_ context.Context, host, accept string) (string, []byte, error) {
+func (machines) Render(_ context.Context, host, accept string, installer bool) (string, []byte, error) {
+	if installer {
+		host += "'s installer"
+	}
 	return "text/x-config", []byte(host + " for " + accept), nil
+}
+
+func (m machines) Install(h cluster.HostName) cluster.Install {
+	i, _ := m.ChangeInstall(context.Background(), h, func(i cluster.Install) cluster.Install { return i })
+	return i
+}
+
+func (m machines) ChangeInstall(ctx context.Context, h cluster.HostName, next func(cluster.Install) cluster.Install) (cluster.Install, error) {
+	return m.store.ChangeInstall(ctx, h, next)
 }
 
 func (m machines) Discovered() []cluster.Discovered { return m.seen }
@@ -61,7 +76,7 @@ func newRig(t *testing.T) *rig {
 	r.ca, err = join.OpenCA(filepath.Join(r.dir, "ca"))
 	must(t, err)
 	r.Server = &Server{
-		Applier: Applier{Store: r.store}, Store: r.store, Recipient: r.id.Recipient(), Machines: machines{},
+		Applier: Applier{Store: r.store}, Store: r.store, Recipient: r.id.Recipient(), Machines: machines{store: r.store},
 		Snapshot: func() *cluster.Snapshot { s, _ := r.store.Load(context.Background()); return s },
 		Logger:   slog.New(slog.NewTextHandler(&r.log, nil)),
 	}

@@ -45,9 +45,11 @@ type Server struct {
 // Machines answers from the same functions that serve machines.
 type Machines interface {
 	Explain(ctx context.Context, who string) (Explanation, error)
-	Render(ctx context.Context, host, accept string) (contentType string, body []byte, err error)
+	Render(ctx context.Context, host, accept string, installer bool) (contentType string, body []byte, err error)
 	Discovered() []cluster.Discovered
 	LeaseOf(m cluster.MAC) (netip.Addr, bool)
+	Install(h cluster.HostName) cluster.Install
+	ChangeInstall(ctx context.Context, h cluster.HostName, next func(cluster.Install) cluster.Install) (cluster.Install, error)
 }
 
 // StatusError is an error with the HTTP status to say it with.
@@ -84,6 +86,8 @@ func (s *Server) Handler(operator func(*http.Request) (string, bool)) http.Handl
 	route("GET /v1/documents", s.documents)
 	route("GET /v1/hosts", func(r *http.Request, _ string) (any, error) { return s.Hosts(r.Context()) })
 	route("POST /v1/hosts/{name}/retire", s.retire)
+	route("POST /v1/hosts/{name}/reinstall", s.reinstall)
+	route("POST /v1/hosts/{name}/installed", s.installed)
 	route("GET /v1/sites", s.sites)
 	route("GET /v1/secrets", s.secrets)
 	route("PUT /v1/secrets/{name}", s.putSecret)
@@ -290,7 +294,7 @@ func (s *Server) seal(ctx context.Context, name cluster.SecretName, value secret
 }
 
 func (s *Server) render(r *http.Request, _ string) (any, error) {
-	contentType, body, err := s.Machines.Render(r.Context(), r.FormValue("host"), r.FormValue("accept"))
+	contentType, body, err := s.Machines.Render(r.Context(), r.FormValue("host"), r.FormValue("accept"), r.FormValue("installer") != "")
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,8 @@ type HostStatus struct {
 	Containers []cluster.ContainerStatus `json:"containers,omitempty"`
 	LastStep   cluster.Step              `json:"last_step,omitempty"` // of its last boot
 	LastStepAt time.Time                 `json:"last_step_at,omitzero"`
-	Seen       *cluster.Discovered       `json:"seen,omitempty"` // of a machine that no document names
+	Seen       *cluster.Discovered       `json:"seen,omitempty"`    // of a machine that no document names
+	Install    *cluster.Install          `json:"install,omitempty"` // of a host of a profile with boot: install
 }
 
 // ServiceStatus is one line of `site status`: one service on one host.

@@ -45,6 +45,9 @@ type Memory struct {
 	boots   map[cluster.HostName][]cluster.Boot
 	audit   []cluster.AuditEntry
 	seed    map[string]string
+
+	installs  map[cluster.HostName]cluster.Install
+	installed chan struct{} // closed when one of them changes
 }
 
 type owner struct {
@@ -73,6 +76,7 @@ func (m *Memory) lock() (unlock func()) {
 		m.tokens, m.intros = map[string]kept[cluster.Token]{}, map[cluster.HostName]kept[cluster.Introduction]{}
 		m.owners, m.nodes, m.allowed = map[string]owner{}, map[cluster.HostName]*node{}, map[cluster.HostName]bool{}
 		m.values, m.leases = map[cluster.Version]json.RawMessage{}, map[leaseKey]cluster.Lease{}
+		m.installs, m.installed = map[cluster.HostName]cluster.Install{}, make(chan struct{})
 		m.boots, m.seed = map[cluster.HostName][]cluster.Boot{}, map[string]string{}
 	}
 	return m.mu.Unlock

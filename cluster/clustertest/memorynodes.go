@@ -54,6 +54,17 @@ func (m *Memory) Redeem(_ context.Context, hash string, t cluster.Token, at clus
 	return nil
 }
 
+// UseToken marks a token as used.
+func (m *Memory) UseToken(_ context.Context, hash string, t cluster.Token, at cluster.Revision) error {
+	defer m.lock()()
+	if m.tokens[hash].rev != at {
+		return fmt.Errorf("token: %w", cluster.ErrConflict)
+	}
+	m.rev++
+	m.tokens[hash] = kept[cluster.Token]{again(t), m.rev}
+	return nil
+}
+
 // Renew writes an introduction whose certificate is new.
 func (m *Memory) Renew(_ context.Context, in cluster.Introduction, at cluster.Revision) error {
 	defer m.lock()()

@@ -18,6 +18,7 @@ var introductionTests = map[string]func(*testing.T, Rig){
 	"token":      testToken,
 	"redeem":     testRedeem,
 	"race":       testRedeemRace,
+	"use":        testUseToken,
 	"superseded": testSuperseded,
 	"renew":      testRenew,
 	"key owner":  testKeyOwner,
@@ -107,6 +108,27 @@ func testRedeem(t *testing.T, r Rig) {
 	if rev == 0 || !reflect.DeepEqual(is2, in) {
 		t.Errorf("introduction %+v, not %+v", is2, in)
 	}
+}
+
+// testUseToken uses a token that introduces nobody, once.
+func testUseToken(t *testing.T, r Rig) {
+	ctx := t.Context()
+	tok := token("h1", 0)
+	tok.Installer = true
+	must(t, r.PutToken(ctx, "x", tok))
+	got, at, err := r.Token(ctx, "x")
+	must(t, err)
+	if !got.Installer || !got.Used.IsZero() {
+		t.Errorf("token %+v", got)
+	}
+	got.Used, got.UsedBy = time.Now(), tok.Address
+	must(t, r.UseToken(ctx, "x", got, at))
+	is(t, r.UseToken(ctx, "x", got, at), cluster.ErrConflict)
+	if again, _, err := r.Token(ctx, "x"); err != nil || again.Used.IsZero() || again.UsedBy != tok.Address {
+		t.Errorf("token %+v, %v", again, err)
+	}
+	_, _, err = r.Introduction(ctx, "h1")
+	is(t, err, cluster.ErrNotFound)
 }
 
 // testRedeemRace has many redeem one token: exactly one wins.

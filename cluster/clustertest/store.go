@@ -21,6 +21,7 @@ type Store interface {
 	Introduction(ctx context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error)
 	Redeem(ctx context.Context, hash string, t cluster.Token, at cluster.Revision, in cluster.Introduction) error
 	Renew(ctx context.Context, in cluster.Introduction, at cluster.Revision) error
+	UseToken(ctx context.Context, hash string, t cluster.Token, at cluster.Revision) error
 	KeyOwner(ctx context.Context, keyHash string) (cluster.HostName, error)
 
 	Nodes(ctx context.Context) ([]cluster.Node, error)
@@ -37,6 +38,8 @@ type Store interface {
 	Commit(ctx context.Context, put, remove []cluster.Lease) error
 	SaveBoot(ctx context.Context, b cluster.Boot) error
 	Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, error)
+	ChangeInstall(ctx context.Context, h cluster.HostName, next func(cluster.Install) cluster.Install) (cluster.Install, error)
+	WatchInstalls(ctx context.Context, all func([]cluster.Install), one func(cluster.Install))
 	Audit(ctx context.Context, e cluster.AuditEntry) error
 	AuditLog(ctx context.Context, about string, n int) ([]cluster.AuditEntry, error)
 	Seed(ctx context.Context) (map[string]string, error)
@@ -63,7 +66,7 @@ func TestStore(t *testing.T, open func(*testing.T) Rig) {
 		name  string
 		tests map[string]func(*testing.T, Rig)
 	}{
-		{"documents", documentTests}, {"introductions", introductionTests}, {"nodes", nodeTests}, {"records", recordTests},
+		{"documents", documentTests}, {"introductions", introductionTests}, {"nodes", nodeTests}, {"records", recordTests}, {"installs", installTests},
 	} {
 		for name, test := range group.tests {
 			t.Run(group.name+"/"+name, func(t *testing.T) { test(t, open(t)) })

@@ -64,6 +64,25 @@ func (s *Store) Redeem(ctx context.Context, hash string, t cluster.Token, at clu
 		clientv3.OpDelete(cluster.NodeSecretsFolder(in.Host), clientv3.WithPrefix()))
 }
 
+// UseToken marks a token as used if it has not changed since at; else
+// cluster.ErrConflict.
+func (s *Store) UseToken(ctx context.Context, hash string, t cluster.Token, at cluster.Revision) error {
+	body, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode token: %w", err)
+	}
+	key := cluster.TokenKey(hash)
+	r, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", int64(at))).
+		Then(clientv3.OpPut(key, string(body), clientv3.WithIgnoreLease())).Commit()
+	switch {
+	case err != nil:
+		return fmt.Errorf("mark a token as used: %w", err)
+	case !r.Succeeded:
+		return fmt.Errorf("mark a token as used: %w", cluster.ErrConflict)
+	}
+	return nil
+}
+
 // Renew writes an introduction whose certificate is new, if the one at revision
 // at is still the host's; else cluster.ErrConflict.
 func (s *Store) Renew(ctx context.Context, in cluster.Introduction, at cluster.Revision) error {

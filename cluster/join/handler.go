@@ -12,7 +12,7 @@ import (
 
 const maxRequest = 64 << 10
 
-// Handler serves the three calls of Client. Renewal needs the host's
+// Handler serves the three calls of Client, and installers that are done. Renewal needs the host's
 // certificate, which the listener must ask for and verify.
 func (i *Introducer) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -24,6 +24,7 @@ func (i *Introducer) Handler() http.Handler {
 		out, err := i.Introduce(r.Context(), remote(r), in)
 		i.answer(w, out, err)
 	})
+	mux.HandleFunc("POST "+PathInstalled, i.serveInstalled)
 	mux.HandleFunc("GET "+PathCertificates+"{key}", func(w http.ResponseWriter, r *http.Request) {
 		out, err := i.Certificate(r.Context(), r.PathValue("key"))
 		i.answer(w, out, err)
@@ -65,7 +66,7 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
-func (i *Introducer) answer(w http.ResponseWriter, out Response, err error) {
+func (i *Introducer) answer(w http.ResponseWriter, out any, err error) {
 	var refusal *Refusal
 	switch {
 	case err == nil:

@@ -1,6 +1,7 @@
 package join
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -36,6 +37,9 @@ type Records interface {
 	Redeem(ctx context.Context, hash string, t cluster.Token, at cluster.Revision, in cluster.Introduction) error
 	Renew(ctx context.Context, in cluster.Introduction, at cluster.Revision) error
 	KeyOwner(ctx context.Context, keyHash string) (cluster.HostName, error)
+
+	// UseToken marks a token, as it was at a revision, as used.
+	UseToken(ctx context.Context, hash string, t cluster.Token, at cluster.Revision) error
 }
 
 // Nodes knows and admits hosts.
@@ -57,6 +61,10 @@ type Introducer struct {
 	Auditor Auditor
 	Logger  *slog.Logger
 	OnJoin  func(cluster.Introduction) // may be nil
+
+	// OnInstalled is told that the installer to which a token was given is done,
+	// and makes it last; may be nil.
+	OnInstalled func(context.Context, cluster.Token) error
 
 	limits limits
 }
@@ -91,6 +99,9 @@ type Bearer struct {
 	UUID    cluster.UUID
 	Address netip.Addr
 	Boot    string
+
+	Installer bool          // its token says only that it is done
+	Life      time.Duration // of the token; default TokenLife
 }
 
 // Mint makes a token for one boot of one host. Only its hash is kept. All
@@ -118,8 +129,8 @@ func (i *Introducer) Mint(ctx context.Context, b Bearer) (string, error) {
 	token := base64.RawURLEncoding.EncodeToString(raw)
 	now := time.Now()
 	err = i.Records.PutToken(ctx, hashToken(token), cluster.Token{
-		Host: b.Host, MAC: b.MAC, UUID: b.UUID, Address: b.Address, Boot: b.Boot,
-		Minted: now, Expires: now.Add(TokenLife), After: after,
+		Host: b.Host, MAC: b.MAC, UUID: b.UUID, Address: b.Address, Boot: b.Boot, Installer: b.Installer,
+		Minted: now, Expires: now.Add(cmp.Or(b.Life, TokenLife)), After: after,
 	})
 	if err != nil {
 		return "", err
@@ -205,6 +216,8 @@ const again = "boot the machine again to get a new one"
 // compared when both sides know it: firmware and system may not agree on one.
 func bound(t cluster.Token, from netip.Addr, r Request) *Refusal {
 	switch {
+	case t.Installer:
+		return refuse(http.StatusForbidden, "this token is an installer's, and introduces nobody")
 	case !t.Used.IsZero():
 		return refuse(http.StatusConflict, "this token was used at %s from %s; if that was this host, its certificate is at /v1/join/certificates/ and the SHA-256 of its key", t.Used.UTC().Format(time.RFC3339), t.UsedBy)
 	case time.Now().After(t.Expires):
@@ -317,12 +330,16 @@ func (i *Introducer) Renew(ctx context.Context, from netip.Addr, presented *x509
 // refused audits a refusal, and raises the alarm: nobody honest shows a token
 // that does not do.
 func (i *Introducer) refused(ctx context.Context, from netip.Addr, h cluster.HostName, r *Refusal) (Response, error) {
+	i.refuseToken(ctx, from, h, "token.redeem", r)
+	return Response{}, r
+}
+
+func (i *Introducer) refuseToken(ctx context.Context, from netip.Addr, h cluster.HostName, action string, r *Refusal) {
 	subject, limit := "host "+string(h), &i.limits.refusals
 	if h == "" {
 		subject, limit = "a token of nobody", &i.limits.unknown
 	}
-	i.auditStranger(ctx, limit, cluster.AuditEntry{Actor: from.String(), Action: "token.redeem", Subject: subject, Alarm: true, Detail: r.Reason})
-	return Response{}, r
+	i.auditStranger(ctx, limit, cluster.AuditEntry{Actor: from.String(), Action: action, Subject: subject, Alarm: true, Detail: r.Reason})
 }
 
 // auditStranger audits what anybody on the network can bring about as often as

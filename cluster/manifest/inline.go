@@ -22,6 +22,11 @@ func (d *decoder) inline(doc cluster.Document) {
 		d.template("config.butane", &doc.Config.Butane)
 		d.template("config.ignition", &doc.Config.Ignition)
 		d.template("config.cloud_config", &doc.Config.CloudConfig)
+		if i := doc.Install; i != nil {
+			d.template("install.config.butane", &i.Config.Butane)
+			d.template("install.config.ignition", &i.Config.Ignition)
+			d.template("install.config.cloud_config", &i.Config.CloudConfig)
+		}
 	case *cluster.Image:
 		d.locate("kernel.url", &doc.Kernel.URL)
 		for i := range doc.Initrd {

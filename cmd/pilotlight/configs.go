@@ -50,11 +50,20 @@ func (b *bootServices) at(n *cluster.Network) boot.Server {
 
 // config compiles the config of a machine that asks.
 func (b *bootServices) config(m httpboot.Machine) (*ignition.Config, error) {
-	c, err := b.configs.Compile(b.input(m.Target, m.Identity.MAC, m.Address, m.Server))
+	in := b.input(m.Target, m.Identity.MAC, m.Address, m.Server)
+	if m.Installer {
+		in.Installer = installerAt(m.Server)
+	}
+	c, err := b.configs.Compile(in)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", httpboot.ErrNotReady, err)
 	}
 	return c, nil
+}
+
+// installerAt makes a config that of an installer.
+func installerAt(at boot.Server) *ignition.Installer {
+	return &ignition.Installer{Done: at.Secure + join.PathInstalled}
 }
 
 // refusal gives an error of package ignition the status that the client is to
@@ -68,9 +77,14 @@ func refusal(err error) error {
 
 // mint makes the introduction token of a machine that asks.
 func (b *bootServices) mint(ctx context.Context, m httpboot.Machine) (string, error) {
-	token, err := b.s.intro.Mint(ctx, join.Bearer{
+	who := join.Bearer{
 		Host: m.Host.HostName(), MAC: m.Identity.MAC, UUID: m.Identity.UUID, Address: m.Address, Boot: m.Boot,
-	})
+		Installer: m.Installer,
+	}
+	if m.Target.Install.Phase == cluster.InstallBegun { // it is redeemed when the installation is done
+		who.Life = join.InstallTokenLife
+	}
+	token, err := b.s.intro.Mint(ctx, who)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", httpboot.ErrNotReady, err)
 	}
@@ -119,8 +133,9 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 }
 
 // compile makes the config of a host as an operator sees it, who stands nowhere:
-// for the network that the host is on, or the address that it has.
-func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host) (cluster.Target, *ignition.Config, error) {
+// for the network that the host is on, or the address that it has; or that of
+// its installer.
+func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host, installer bool) (cluster.Target, *ignition.Config, error) {
 	var mac cluster.MAC
 	address := h.Address
 	for _, m := range slices.Backward(h.MACs) { // the first one counts
@@ -137,7 +152,13 @@ func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host) (cluster
 	if err != nil {
 		return t, nil, err
 	}
-	c, err := b.configs.Compile(b.input(t, mac, address, b.at(t.Network)))
+	t.Install = b.installs.Of(h.HostName())
+	at := b.at(t.Network)
+	in := b.input(t, mac, address, at)
+	if installer {
+		in.Installer = installerAt(at)
+	}
+	c, err := b.configs.Compile(in)
 	return t, c, err
 }
 
@@ -171,10 +192,20 @@ func (b *bootServices) verifyHost(next *cluster.Snapshot, h *cluster.Host) []clu
 	if err != nil {
 		return nil // Check has said so
 	}
-	if _, err := boot.Args(t, boot.Visit{Server: b.at(t.Network), Address: h.Address, Identity: identityOf(h)}); err != nil {
+	if _, err := boot.Args(t.Profile.Boot, t, boot.Visit{Server: b.at(t.Network), Address: h.Address, Identity: identityOf(h)}); err != nil {
 		return []cluster.Problem{{Ref: t.Profile.Ref(), Field: "args", Message: fmt.Sprintf("for host %s: %v", h.Name, err)}}
 	}
-	_, _, err = b.compile(next, h)
+	_, _, err = b.compile(next, h, false)
+	problems := configProblems(h, err)
+	if t.Profile.Boot == cluster.BootInstall {
+		_, _, err = b.compile(next, h, true)
+		problems = append(problems, configProblems(h, err)...)
+	}
+	return problems
+}
+
+// configProblems are the mistakes for which a host's config does not compile.
+func configProblems(h *cluster.Host, err error) []cluster.Problem {
 	var bad *ignition.Error
 	switch {
 	case errors.As(err, &bad):

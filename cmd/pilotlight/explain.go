@@ -42,7 +42,7 @@ func (b *bootServices) Explain(_ context.Context, who string) (api.Explanation, 
 }
 
 func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e api.Explanation) (api.Explanation, error) {
-	t, config, err := b.compile(snap, h)
+	t, config, err := b.compile(snap, h, false)
 	e.Host = h.Name
 	id := identityOf(h)
 	if t.Network != nil {
@@ -71,6 +71,10 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 			from = "group " + t.Group.Name
 		}
 		e.Why = append(e.Why, fmt.Sprintf("profile %s: named by %s", t.Profile.Name, from))
+	}
+	if t.Profile != nil {
+		_, why := boot.CourseOf(t)
+		e.Why = append(e.Why, "boot: "+why)
 	}
 	if t.Image != nil {
 		e.Image = t.Image.Name
@@ -111,7 +115,8 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 			e.DHCP[f.name] = "nothing: " + reply.Why
 		}
 	}
-	script, err := boot.Script(t, boot.Visit{Identity: id, Address: t.Host.Address, Server: at})
+	mode, _ := boot.CourseOf(t)
+	script, err := boot.Script(mode, t, boot.Visit{Identity: id, Address: t.Host.Address, Server: at})
 	if err != nil {
 		e.Why = append(e.Why, "no script: "+err.Error())
 		return
@@ -120,17 +125,24 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 }
 
 // Render implements api.Machines.
-func (b *bootServices) Render(_ context.Context, host, accept string) (string, []byte, error) {
+func (b *bootServices) Render(_ context.Context, host, accept string, installer bool) (string, []byte, error) {
 	snap := b.s.Snapshot()
 	h, ok := snap.Host(cluster.HostName(host))
 	if !ok {
 		return "", nil, &api.StatusError{Status: http.StatusNotFound, Err: fmt.Errorf("there is no host %q; `pilotlight host list` shows the hosts", host)}
 	}
-	t, c, err := b.compile(snap, h)
+	if t, err := snap.Target(h, nil); installer && err == nil && t.Profile.Boot != cluster.BootInstall {
+		return "", nil, &api.StatusError{Status: http.StatusConflict, Err: fmt.Errorf("host %s has no installer: its profile %s installs nothing; `pilotlight render %s` prints what it is told", host, t.Profile.Name, host)}
+	}
+	t, c, err := b.compile(snap, h, installer)
 	if err != nil {
 		return "", nil, &api.StatusError{Status: http.StatusConflict, Err: err}
 	}
-	if t.Profile.Config.CloudConfig != "" {
+	templates := t.Profile.Config
+	if installer {
+		templates = t.Profile.Install.Config
+	}
+	if templates.CloudConfig != "" {
 		body, err := c.RenderCloudConfig()
 		return cloudConfigType, body, err
 	}

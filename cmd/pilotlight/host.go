@@ -11,8 +11,8 @@ import (
 )
 
 func newHost(c *cli) *cobra.Command {
-	cmd := &cobra.Command{Use: "host", Short: "See hosts, and take one out"}
-	cmd.AddCommand(newHostList(c), newHostRetire(c))
+	cmd := &cobra.Command{Use: "host", Short: "See hosts, let them in, have them installed, take them out"}
+	cmd.AddCommand(newHostList(c), newHostApprove(c), newHostReinstall(c), newHostInstalled(c), newHostRetire(c))
 	return cmd
 }
 
@@ -24,6 +24,9 @@ func newHostList(c *cli) *cobra.Command {
   discovered  seen on a network; no document names it
   approved    a document names it; it has not booted yet
   booting     on its way; LAST says which step came last
+  installing  runs its installer, which has not said that it is done
+  installed   boots from its disk, and has not joined yet
+  failed      its installer was booted three times in vain; it is left to its disk
   joined      introduced and alive, not yet running all that it must
   ready       runs all that it must, in good health
   lost        was introduced; its agent is silent`,

@@ -40,6 +40,7 @@ type bootServices struct {
 	agent    agentBinary
 	loaders  fs.FS // nil when the directory is not there
 	ready    *readiness
+	installs *boot.Installs
 	images   images
 
 	answersDHCP bool
@@ -74,7 +75,7 @@ func newBootServices(s *server) (*bootServices, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bootServices{s: s, agent: agent, ready: newReadiness(), images: newImages()}
+	b := &bootServices{s: s, agent: agent, ready: newReadiness(), installs: &boot.Installs{Store: s.store}, images: newImages()}
 	if b.files, err = assets.New(assets.Config{Dir: s.data.join("images"), Log: s.log.With("service", "images")}); err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func newBootServices(s *server) (*bootServices, error) {
 	}
 	b.recorder = &boot.Recorder{Boots: s.store, Logger: s.log}
 	b.dhcp = &dhcp.Server{
-		Snapshot: s.Snapshot, Leases: s.store, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
+		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "dhcp"), Registerer: s.metrics,
 	}
 	if b.loaders != nil {
@@ -96,7 +97,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
 	b.http = &httpboot.Handler{
-		Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Configs: b, Files: b, Loaders: b.loaders, Agent: agent.file,
+		Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Configs: b, Files: b, Installs: b.installs, Loaders: b.loaders, Agent: agent.file,
 		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
 	}
@@ -108,6 +109,7 @@ func (s *server) startBoot(ctx context.Context) error {
 	b := s.boot
 	s.group.Go(func() error { b.recorder.Run(ctx); return nil })
 	s.group.Go(func() error { b.watchReady(ctx); return nil })
+	s.group.Go(func() error { b.installs.Run(ctx); return nil })
 	if err := b.ensureDHCP(ctx); err != nil {
 		return err
 	}

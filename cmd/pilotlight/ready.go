@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -58,6 +59,44 @@ func (r *readiness) done(h cluster.HostName) {
 func (b *bootServices) joined(in cluster.Introduction) {
 	b.recorder.Record(boot.Sighting{MAC: in.MAC, Host: in.Host, Event: cluster.Event{Step: cluster.StepJoin, At: in.At, Addr: in.Address}})
 	b.ready.wait(in.Host, in.MAC)
+	// What joins runs, so it was installed, whether its installer has said so or
+	// not.
+	ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
+	defer cancel()
+	if b.installs.Of(in.Host).Phase != cluster.InstallBegun {
+		return
+	}
+	if err := b.finished(ctx, in.Host, in.Address); err != nil {
+		b.s.log.Error("a host joined, but that it is installed could not be written down: it would be installed again", "host", in.Host,
+			"err", err, "try", "pilotlight host installed "+string(in.Host))
+	}
+}
+
+// installTimeout is how long it may take to write down that a host is installed.
+const installTimeout = 10 * time.Second
+
+// installed takes an installer's word.
+func (b *bootServices) installed(ctx context.Context, t cluster.Token) error {
+	if err := b.finished(ctx, t.Host, t.Address); err != nil {
+		return err
+	}
+	b.recorder.Record(boot.Sighting{MAC: t.MAC, Host: t.Host, Event: cluster.Event{Step: cluster.StepInstalled, Addr: t.Address}})
+	b.s.log.Info("a host is installed, and boots from its disk from now on", "host", t.Host, "address", t.Address)
+	return nil
+}
+
+func (b *bootServices) finished(ctx context.Context, h cluster.HostName, by netip.Addr) error {
+	now := time.Now()
+	_, err := b.installs.Change(ctx, h, func(i cluster.Install) cluster.Install { return i.Done(by.String(), now) })
+	return err
+}
+
+// Install implements api.Machines.
+func (b *bootServices) Install(h cluster.HostName) cluster.Install { return b.installs.Of(h) }
+
+// ChangeInstall implements api.Machines.
+func (b *bootServices) ChangeInstall(ctx context.Context, h cluster.HostName, next func(cluster.Install) cluster.Install) (cluster.Install, error) {
+	return b.installs.Change(ctx, h, next)
 }
 
 // watchReady writes down when a host that joined runs all that it must. It asks

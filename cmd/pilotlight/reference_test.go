@@ -104,7 +104,11 @@ func writeFields(b *bytes.Buffer, typ reflect.Type, prefix string, comments map[
 			continue
 		}
 		fmt.Fprintf(b, "| %s%s | %s | %s |\n", prefix, name, typeWord(f.Type), comments[typ.Name()+"."+f.Name])
-		if s := f.Type; s.Kind() == reflect.Struct && strings.HasSuffix(s.PkgPath(), "/cluster") && s.NumField() > 0 && s.Field(0).Tag.Get("json") != "" {
+		s := f.Type
+		if s.Kind() == reflect.Pointer {
+			s = s.Elem()
+		}
+		if s.Kind() == reflect.Struct && strings.HasSuffix(s.PkgPath(), "/cluster") && s.NumField() > 0 && s.Field(0).Tag.Get("json") != "" {
 			writeFields(b, s, prefix+name+".", comments, seen)
 		}
 	}

@@ -14,11 +14,13 @@ import (
 
 func newRender(c *cli) *cobra.Command {
 	var spec string
+	var installer bool
 	cmd := &cobra.Command{
 		Use:   "render HOST",
 		Short: "Print the exact config that a host is served; a placeholder stands for its token",
 		Example: `  pilotlight render web1 --spec 3.3.0
-  pilotlight render web1 | ignition-validate -`,
+  pilotlight render web1 | ignition-validate -
+  pilotlight render db1 --installer`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			client, err := c.client()
@@ -29,7 +31,7 @@ func newRender(c *cli) *cobra.Command {
 			if spec != "" {
 				accept = "application/vnd.coreos.ignition+json;version=" + spec
 			}
-			body, err := client.Render(cmd.Context(), a[0], accept)
+			body, err := client.Render(cmd.Context(), a[0], accept, installer)
 			if err != nil {
 				return err
 			}
@@ -38,6 +40,7 @@ func newRender(c *cli) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&spec, "spec", "", "the Ignition spec version that the host's Ignition asks for, such as 3.3.0")
+	cmd.Flags().BoolVar(&installer, "installer", false, "the config of the host's installer, not that of the system that it installs")
 	return cmd
 }
 

@@ -135,7 +135,7 @@ func (s *server) prepare(ctx context.Context) error {
 	if s.boot, err = newBootServices(s); err != nil {
 		return err
 	}
-	s.intro.OnJoin = s.boot.joined
+	s.intro.OnJoin, s.intro.OnInstalled = s.boot.joined, s.boot.installed
 	s.api = &api.Server{
 		Applier: api.Applier{Store: s.store, Verify: s.boot.verify},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
@@ -205,7 +205,7 @@ func (s *server) startHTTPS(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", s.api.Handler(operator))
 	introductions := s.intro.Handler()
-	for _, path := range []string{join.PathJoin, join.PathCertificates, join.PathRenew} {
+	for _, path := range []string{join.PathJoin, join.PathCertificates, join.PathRenew, join.PathInstalled} {
 		mux.Handle(path, introductions)
 	}
 	mux.Handle(registry.Prefix, images)
