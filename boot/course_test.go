@@ -27,14 +27,15 @@ func installs(phase cluster.InstallPhase, booted int) cluster.Target {
 func TestDecideInstall(t *testing.T) {
 	const script = "http://10.0.0.1:8080/boot.ipxe"
 	firmware := map[string]struct {
-		q             boot.Request
-		loader, url   string // while it is to be installed
-		leftToDiskURL string // when it is not
+		q                     boot.Request
+		loader, url           string // while it is to be installed
+		leaveLoader, leaveURL string // when it is not
 	}{
-		"BIOS":      {boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{0}}, "undionly.kpxe", "", ""},
-		"UEFI":      {boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{7}}, "snponly.efi", "", ""},
-		"UEFI HTTP": {boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{16}}, "", "http://10.0.0.1:8080/loaders/snponly.efi", ""},
-		"iPXE":      {boot.Request{Class: boot.ClassPXE, IPXE: true}, "", script, script},
+		"BIOS":              {boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{0}}, "undionly.kpxe", "", "", ""},
+		"UEFI":              {boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{7}}, "snponly.efi", "", "boot-from-disk", ""},
+		"UEFI HTTP":         {boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{16}}, "", "http://10.0.0.1:8080/loaders/snponly.efi", "", "http://10.0.0.1:8080/loaders/boot-from-disk"},
+		"iPXE":              {boot.Request{Class: boot.ClassPXE, IPXE: true}, "", script, "", script},
+		"iPXE without HTTP": {boot.Request{Class: boot.ClassPXE, IPXE: true, Features: []boot.Feature{boot.FeatureBzImage}}, "", "tftp://10.0.0.1/undionly.kpxe", "", ""},
 	}
 	for name, f := range firmware {
 		for _, row := range []struct {
@@ -51,7 +52,7 @@ func TestDecideInstall(t *testing.T) {
 			r, err := boot.Decide(f.q, row.target, boot.Policy{Server: here, Loaders: loaders})
 			loader, url := f.loader, f.url
 			if !row.installs {
-				loader, url = "", f.leftToDiskURL
+				loader, url = f.leaveLoader, f.leaveURL
 			}
 			if err != nil || r.Loader != loader || r.URL != url || r.Why == "" {
 				t.Errorf("%s, %q booted %d times: %+v, %v, want %q %q", name, row.target.Install.Phase, row.target.Install.Booted, r, err, loader, url)

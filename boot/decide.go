@@ -86,14 +86,26 @@ func Decide(q Request, t cluster.Target, p Policy) (Reply, error) {
 	return decideLoader(q, t, family, p)
 }
 
-// decideLocal leaves a machine to its own disk. Firmware that gets no boot
-// options goes on to its next boot device by itself, which is more reliable
-// than any loader's exit (sidero#413); iPXE that already runs is told to.
+// LeaveFile is the name of a loader that is not there. UEFI that cannot load what
+// it was told to goes on to its next boot option at once.
+const LeaveFile = "boot-from-disk"
+
+// decideLocal leaves a machine to its own disk. A BIOS that gets no boot options
+// goes on to its next boot device by itself, which is more reliable than any
+// loader's exit (sidero#413). UEFI does so too, but only after it has asked for a
+// minute whether nobody has any ("PXE-E16: No valid offer received", OVMF of
+// Debian 12), so it is given one that fails. iPXE that already runs is told to
+// leave.
 func decideLocal(q Request, why string, p Policy) Reply {
-	if q.IsIPXE() && canHTTP(q) {
+	switch family := families[q.Arch()]; {
+	case q.IsIPXE() && canHTTP(q):
 		return Reply{URL: p.Server.URL + EntryPath, Why: why}
+	case q.IsIPXE(), family == BIOS, family == "":
+		return Reply{Why: why}
+	case q.Class == ClassHTTP:
+		return Reply{URL: p.Server.URL + LoaderPath + LeaveFile, Why: why}
 	}
-	return Reply{Why: why}
+	return Reply{Loader: LeaveFile, Why: why}
 }
 
 func errNoImage(t cluster.Target) error {

@@ -67,6 +67,7 @@ func TestDecide(t *testing.T) {
 		{quirk: "HTTP alone makes no iPXE", q: boot.Request{Class: boot.ClassPXE, Features: []boot.Feature{boot.FeatureHTTP}}, target: target(), loader: "undionly.kpxe"},
 		{quirk: "a ROM's iPXE without HTTP gets the whole tftp URL of a newer one", q: boot.Request{Class: boot.ClassPXE, IPXE: true, Features: []boot.Feature{boot.FeatureBzImage}}, target: target(), url: "tftp://10.0.0.1/undionly.kpxe"},
 		{quirk: "firmware of a machine with its system on disk gets nothing, and goes on to the disk", q: boot.Request{Class: boot.ClassPXE}, target: local()},
+		{quirk: "UEFI without boot options asks for a minute; what it cannot load it goes on from at once", q: boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{7}}, target: local(), loader: boot.LeaveFile},
 		{quirk: "iPXE of such a machine is told to leave", q: boot.Request{Class: boot.ClassPXE, IPXE: true}, target: local(), url: script},
 		{quirk: "a host that no profile takes", q: boot.Request{Class: boot.ClassPXE}, target: cluster.Target{Host: target().Host}, err: "host web1 gets no profile"},
 		{quirk: "a live profile without an image", q: boot.Request{Class: boot.ClassPXE}, target: cluster.Target{Host: target().Host, Profile: target().Profile}, err: "set image: or boot: local in profile web"},

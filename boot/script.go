@@ -46,7 +46,7 @@ func Entry(s Server) []byte {
 		fmt.Fprintf(&b, "sleep %d\n", w)
 	}
 	b.WriteString("echo pilotlight: giving up; the machine reboots\nreboot\n\n")
-	b.WriteString(":done\nexit\n")
+	b.WriteString(":done\nisset ${leave} && exit 1 ||\nexit\n")
 	return []byte(b.String())
 }
 
@@ -232,13 +232,15 @@ func Script(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error) {
 }
 
 // localScript leaves a machine to its disk. On BIOS a ROM's exit often ends in
-// the next network boot, so the first disk is booted directly; on UEFI exit
-// goes on to the next entry of the boot order.
+// the next network boot, so the first disk is booted directly. UEFI goes on to
+// the next entry of its boot order when iPXE ends with an error: after a success
+// it stops at its menu (UEFI 2.10, section 3.1.1), so that is how Entry leaves.
 func localScript(t cluster.Target, why string) []byte {
 	return fmt.Appendf(nil, `#!ipxe
 
 echo pilotlight: host %s is left to its disk:
 echo %s
+set leave 1
 iseq ${platform} pcbios && sanboot --no-describe --drive 0x80 ||
 exit
 `, t.Host.Name, strings.Map(plainWord, why))

@@ -142,11 +142,7 @@ func (c *Client) call(ctx context.Context, method, path string, body io.Reader, 
 		return fmt.Errorf("read the answer of %s: %w", c.server, err)
 	}
 	if res.StatusCode >= 300 {
-		var e errorBody
-		if json.Unmarshal(text, &e) != nil || e.Error == "" {
-			e.Error = fmt.Sprintf("%s answered %s; is it a pilotlight server?", c.server, res.Status)
-		}
-		return &StatusError{res.StatusCode, errors.New(e.Error)}
+		return c.refused(res, text)
 	}
 	if raw, ok := out.(*[]byte); ok {
 		*raw = text
@@ -156,6 +152,15 @@ func (c *Client) call(ctx context.Context, method, path string, body io.Reader, 
 		return fmt.Errorf("read the answer of %s: %w", c.server, err)
 	}
 	return nil
+}
+
+// refused is what a server said in the place of an answer.
+func (c *Client) refused(res *http.Response, text []byte) error {
+	var e errorBody
+	if json.Unmarshal(text, &e) != nil || e.Error == "" {
+		e.Error = fmt.Sprintf("%s answered %s; is it a pilotlight server?", c.server, res.Status)
+	}
+	return &StatusError{res.StatusCode, errors.New(e.Error)}
 }
 
 func (c *Client) unreachable(err error) error {

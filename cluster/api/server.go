@@ -28,6 +28,7 @@ type Store interface {
 	PutSecretValue(ctx context.Context, v cluster.Version, sealed json.RawMessage) error
 	ForgetNode(ctx context.Context, h cluster.HostName) error
 	Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, error)
+	WatchBoots(ctx context.Context, h cluster.HostName, ready func(), each func(cluster.Boot)) error
 	Audit(ctx context.Context, e cluster.AuditEntry) error
 	AuditLog(ctx context.Context, about string, n int) ([]cluster.AuditEntry, error)
 }
@@ -40,6 +41,7 @@ type Server struct {
 	Recipient string // the servers': what secrets are sealed to at rest
 	Machines  Machines
 	Logger    *slog.Logger
+	Running   context.Context // ends when the server stops, and with it what never ends by itself; nil is for ever
 }
 
 // Machines answers from the same functions that serve machines.
@@ -94,6 +96,7 @@ func (s *Server) Handler(operator func(*http.Request) (string, bool)) http.Handl
 	route("GET /v1/boots", func(r *http.Request, _ string) (any, error) {
 		return s.Store.Boots(r.Context(), cluster.HostName(r.FormValue("host")))
 	})
+	route("GET /v1/boots/watch", s.watchBoots)
 	route("GET /v1/audit", func(r *http.Request, _ string) (any, error) {
 		return s.Store.AuditLog(r.Context(), r.FormValue("about"), 200)
 	})
@@ -112,6 +115,10 @@ type raw struct {
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, out any, err error) {
 	if err == nil {
+		if write, ok := out.(stream); ok {
+			write(w)
+			return
+		}
 		if b, ok := out.(raw); ok {
 			w.Header().Set("Content-Type", b.contentType)
 			_, _ = w.Write(b.body) // the asker is gone when this fails

@@ -46,6 +46,9 @@ type Memory struct {
 	audit   []cluster.AuditEntry
 	seed    map[string]string
 
+	saved  []cluster.Boot // as they were saved, one after the other
+	booted chan struct{}  // closed when one is
+
 	installs  map[cluster.HostName]cluster.Install
 	installed chan struct{} // closed when one of them changes
 }
@@ -76,6 +79,7 @@ func (m *Memory) lock() (unlock func()) {
 		m.tokens, m.intros = map[string]kept[cluster.Token]{}, map[cluster.HostName]kept[cluster.Introduction]{}
 		m.owners, m.nodes, m.allowed = map[string]owner{}, map[cluster.HostName]*node{}, map[cluster.HostName]bool{}
 		m.values, m.leases = map[cluster.Version]json.RawMessage{}, map[leaseKey]cluster.Lease{}
+		m.booted = make(chan struct{})
 		m.installs, m.installed = map[cluster.HostName]cluster.Install{}, make(chan struct{})
 		m.boots, m.seed = map[cluster.HostName][]cluster.Boot{}, map[string]string{}
 	}
@@ -256,7 +260,35 @@ func (m *Memory) SaveBoot(_ context.Context, b cluster.Boot) error {
 	all = append(all, again(b))
 	slices.SortFunc(all, func(a, b cluster.Boot) int { return strings.Compare(a.ID, b.ID) })
 	m.boots[who] = all[max(0, len(all)-bootsKept):]
+	b.Host = who
+	m.saved = append(m.saved, again(b))
+	signal(&m.booted)
 	return nil
+}
+
+// WatchBoots calls each with every boot that is saved from now on.
+func (m *Memory) WatchBoots(ctx context.Context, h cluster.HostName, ready func(), each func(cluster.Boot)) error {
+	saved := func() (int, []cluster.Boot, <-chan struct{}) {
+		defer m.lock()()
+		return len(m.saved), slices.Clone(m.saved), m.booted
+	}
+	seen, _, changed := saved()
+	ready()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+		var all []cluster.Boot
+		n := seen
+		seen, all, changed = saved()
+		for _, b := range all[n:] {
+			if h == "" || b.Host == h {
+				each(b)
+			}
+		}
+	}
 }
 
 // Boots returns the boots of one host, or of all, oldest first.

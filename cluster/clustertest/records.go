@@ -1,6 +1,7 @@
 package clustertest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,6 +20,7 @@ var recordTests = map[string]func(*testing.T, Rig){
 	"lease race":      testLeaseRace,
 	"audit":           testAudit,
 	"boots":           testBoots,
+	"watch boots":     testWatchBoots,
 }
 
 func lease(i int, mac byte) cluster.Lease {
@@ -186,5 +188,41 @@ func testBoots(t *testing.T, r Rig) {
 		if got, err := r.Boots(ctx, h); err != nil || len(got) != want {
 			t.Errorf("%d boots of %q, not %d: %v", len(got), h, want, err)
 		}
+	}
+}
+
+func testWatchBoots(t *testing.T, r Rig) {
+	ctx, stop := context.WithCancel(t.Context())
+	boot := cluster.Boot{ID: "2026-01-02T03:04:05Z", Host: "h1", Events: []cluster.Event{{Step: cluster.StepDHCP}}}
+	must(t, r.SaveBoot(ctx, boot)) // before anybody watches
+	type watch struct {
+		ready chan struct{}
+		got   chan cluster.Boot
+		done  chan error
+	}
+	begin := func(h cluster.HostName) watch {
+		w := watch{make(chan struct{}), make(chan cluster.Boot, 8), make(chan error, 1)}
+		go func() {
+			w.done <- r.WatchBoots(ctx, h, func() { close(w.ready) }, func(b cluster.Boot) { w.got <- b })
+		}()
+		<-w.ready
+		return w
+	}
+	all, one := begin(""), begin("h1")
+	other := cluster.Boot{ID: "2026-01-02T03:04:06Z", Host: "h10"}
+	must(t, r.SaveBoot(ctx, other))
+	boot.Events = append(boot.Events, cluster.Event{Step: cluster.StepScript})
+	must(t, r.SaveBoot(ctx, boot))
+	if b := <-all.got; b.Host != "h10" {
+		t.Errorf("of all %+v", b)
+	}
+	for _, w := range []watch{all, one} {
+		if b := <-w.got; b.Host != "h1" || len(b.Events) != 2 {
+			t.Errorf("%+v", b)
+		}
+	}
+	stop()
+	for _, w := range []watch{all, one} {
+		is(t, <-w.done, context.Canceled)
 	}
 }

@@ -38,6 +38,7 @@ type Store interface {
 	Commit(ctx context.Context, put, remove []cluster.Lease) error
 	SaveBoot(ctx context.Context, b cluster.Boot) error
 	Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, error)
+	WatchBoots(ctx context.Context, h cluster.HostName, ready func(), each func(cluster.Boot)) error
 	ChangeInstall(ctx context.Context, h cluster.HostName, next func(cluster.Install) cluster.Install) (cluster.Install, error)
 	WatchInstalls(ctx context.Context, all func([]cluster.Install), one func(cluster.Install))
 	Audit(ctx context.Context, e cluster.AuditEntry) error

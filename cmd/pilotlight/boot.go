@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/cluster"
 )
 
@@ -32,14 +33,17 @@ func newBoot(c *cli) *cobra.Command {
 			if len(boots) == 0 {
 				fmt.Fprintf(c.out, "host %s has not booted yet\n", a[0])
 			}
-			for _, b := range boots {
+			for i, b := range boots {
 				writeTimeline(c.out, b)
+				if why, stuck := boot.Stuck(b, time.Now()); stuck && i == len(boots)-1 {
+					fmt.Fprintf(c.out, "  nothing came after that: %s\n", why)
+				}
 			}
 			return nil
 		},
 	}
 	c.outputFlag(list)
-	cmd.AddCommand(list)
+	cmd.AddCommand(list, newBootWatch(c))
 	return cmd
 }
 

@@ -107,6 +107,8 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 		switch {
 		case err != nil:
 			e.DHCP[f.name] = "nothing: " + err.Error()
+		case strings.HasSuffix(reply.URL+reply.Loader, boot.LeaveFile):
+			e.DHCP[f.name] = fmt.Sprintf("nothing: %s (it is told to load %s, which is not there, and so goes on at once)", reply.Why, boot.LeaveFile)
 		case reply.URL != "":
 			e.DHCP[f.name] = reply.URL
 		case reply.Loader != "":

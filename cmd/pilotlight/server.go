@@ -139,7 +139,7 @@ func (s *server) prepare(ctx context.Context) error {
 	s.api = &api.Server{
 		Applier: api.Applier{Store: s.store, Verify: s.boot.verify},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
-		Machines: s.boot, Logger: s.log,
+		Machines: s.boot, Logger: s.log, Running: ctx,
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func (l *lab) buildAll(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return writeManifests(l.settings, l.manifests(), f)
+	return writeManifests(l.settings, "manifests", l.manifests(), f)
 }
 
 func (l *lab) manifests() string { return filepath.Join(l.dir, "manifests") }
@@ -189,7 +189,11 @@ func (l *lab) fingerprint() string {
 // turnOn powers the machines on.
 func (l *lab) turnOn(context.Context) error {
 	for _, m := range l.machines {
-		l.say("power on: %s (%s, no disk)", m.name, m.firmware)
+		disk := "no disk"
+		if m.disk != "" {
+			disk = "an empty disk"
+		}
+		l.say("power on: %s (%s, %s)", m.name, m.firmware, disk)
 		if err := m.turnOn(l.network, l.memory, l.logs, l.work); err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func TestManifestsAreWhatTheServerReads(t *testing.T) {
 		f.Sums[name] = strings.Repeat("a", 64)
 	}
 	dir := filepath.Join(s.dir, "manifests")
-	if err := writeManifests(s, dir, f); err != nil {
+	if err := writeManifests(s, "manifests", dir, f); err != nil {
 		t.Fatal(err)
 	}
 	set, err := manifest.Load(dir)

@@ -35,7 +35,7 @@ const (
 	uefi firmware = "UEFI"
 )
 
-// machine is one emulated computer without a disk.
+// machine is one emulated computer.
 type machine struct {
 	name     string // as in the manifests
 	firmware firmware
@@ -43,6 +43,8 @@ type machine struct {
 	uuid     string
 	address  string
 	tap      string
+	disk     string            // its file; empty for a machine without one
+	onLine   func(line string) // sees what it prints on its console; may be nil
 
 	process *process
 	powerOn time.Time
@@ -64,13 +66,14 @@ func machines() []*machine {
 	}
 }
 
-// turnOn starts the machine. It boots from the network, whatever happens.
+// turnOn starts the machine. It boots from the network, whatever happens; only
+// what the network leaves to the disk is booted from there.
 func (m *machine) turnOn(in *namespace, memory int, logs, work string) error {
 	args := []string{
 		"qemu-system-x86_64", "-name", m.name,
 		// Never kvm: where /dev/kvm opens but does not work the guest hangs.
 		"-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", strconv.Itoa(processors()), "-m", strconv.Itoa(memory),
-		"-nodefaults", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot",
+		"-nodefaults", "-display", "none", "-monitor", "none", "-serial", "stdio",
 		"-uuid", m.uuid, "-device", "virtio-rng-pci",
 		"-netdev", "tap,id=lan,ifname=" + m.tap + ",script=no,downscript=no",
 	}
@@ -87,6 +90,11 @@ func (m *machine) turnOn(in *namespace, memory int, logs, work string) error {
 		nic += ",romfile="
 	}
 	args = append(args, "-device", nic)
+	if m.disk != "" {
+		args = append(args, "-drive", "if=none,id=disk,format=raw,file="+m.disk, "-device", "virtio-blk-pci,drive=disk,bootindex=2")
+	} else {
+		args = append(args, "-no-reboot")
+	}
 	var err error
 	m.powerOn = time.Now()
 	m.process, err = startProcess(command{
@@ -98,6 +106,9 @@ func (m *machine) turnOn(in *namespace, memory int, logs, work string) error {
 
 // listen takes the marks out of what the machine prints on its console.
 func (m *machine) listen(line string) {
+	if m.onLine != nil {
+		m.onLine(line)
+	}
 	what, ok := strings.CutPrefix(line, "node: ")
 	if !ok {
 		return

@@ -16,14 +16,16 @@ type facts struct {
 	Key    string            // the SSH key that may log in
 	Digest string            // of the site's image
 	User   string            // who the site runs as
+	Disk   string            // what an installer writes, relative to the manifests
 }
 
-// writeManifests fills in examples/lab/manifests for the server to start from.
-func writeManifests(s settings, dir string, f facts) error {
+// writeManifests fills in a directory of examples/lab for the server to start
+// from.
+func writeManifests(s settings, name, dir string, f facts) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	from := filepath.Join(s.root, "examples", "lab", "manifests")
+	from := filepath.Join(s.root, "examples", "lab", name)
 	files, err := os.ReadDir(from)
 	if err != nil {
 		return fmt.Errorf("read the lab's manifests: %w", err)

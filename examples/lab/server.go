@@ -90,6 +90,9 @@ type hostStatus struct {
 	LastStep string    `json:"last_step"`
 	LastAt   time.Time `json:"last_step_at"`
 	Message  string    `json:"message"`
+	Install  struct {
+		Phase string `json:"phase"`
+	} `json:"install"`
 }
 
 func (s *server) host(ctx context.Context, name string) (hostStatus, error) {
