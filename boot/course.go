@@ -2,6 +2,7 @@ package boot
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -22,4 +23,27 @@ func CourseOf(t cluster.Target) (cluster.BootMode, string) {
 		return cluster.BootLocal, "profile " + p.Name + " boots from the local disk once it is installed: " + t.Install.Why()
 	}
 	return cluster.BootLive, "profile " + p.Name + " runs from memory"
+}
+
+// LeftToDisk says why the machine at an address is not to load anything: it is
+// one of ours, and boots from its disk. Firmware that was told another way by
+// another server, or by nobody, is stopped there too. owner tells whose an
+// address is.
+func LeftToDisk(a netip.Addr, owner func(netip.Addr) (cluster.MAC, bool), snap *cluster.Snapshot, installs *Installs) (why string, left bool) {
+	mac, ok := owner(a)
+	if !ok {
+		return "", false
+	}
+	h, ok := snap.Identify(cluster.Identity{MAC: mac})
+	if !ok {
+		return "", false
+	}
+	n, _ := snap.NetworkOf(a)
+	t, err := snap.Target(h, n)
+	if err != nil {
+		return "", false // whoever asks for its script is told so
+	}
+	t.Install = installs.Of(h.HostName())
+	mode, why := CourseOf(t)
+	return fmt.Sprintf("host %s: %s", h.Name, why), mode == cluster.BootLocal
 }

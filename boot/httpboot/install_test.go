@@ -82,6 +82,12 @@ func TestInstallOnce(t *testing.T) {
 		}
 	}
 	change(func(i cluster.Install) cluster.Install { return i.Done("10.0.0.51", time.Now()) })
+	if w := r.do("GET", "/loaders/snponly.efi", addr1); w.Code != 404 || !strings.Contains(w.Body.String(), "boots from the local disk") {
+		t.Errorf("its loader once it is installed: %d %s", w.Code, w.Body)
+	}
+	if w := r.do("GET", "/loaders/snponly.efi", addr2); w.Code != 200 {
+		t.Errorf("another machine's loader: %d", w.Code)
+	}
 	for range 5 {
 		if got := boots(); !strings.Contains(got, leavesToDisk) || strings.Contains(got, "kernel") {
 			t.Errorf("once it is installed: %s", got)

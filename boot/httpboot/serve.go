@@ -215,6 +215,9 @@ func (h *Handler) loader(w http.ResponseWriter, r *http.Request) error {
 	if h.Loaders == nil || !fs.ValidPath(name) {
 		return status(http.StatusNotFound, "there is no loader %q", printable(name))
 	}
+	if why, left := boot.LeftToDisk(client(r), h.Owner, h.Snapshot(), h.Installs); left {
+		return status(http.StatusNotFound, "%s", why)
+	}
 	f, err := h.Loaders.Open(name)
 	if err != nil {
 		return status(http.StatusNotFound, "there is no loader %q", printable(name))
