@@ -20,6 +20,15 @@ var families = map[Arch]Family{
 	ArchBIOS: BIOS, ArchX64: X64, ArchEBC: X64, ArchX64HTTP: X64, ArchARM64: ARM64, ArchARM64HTTP: ARM64,
 }
 
+// MachineOf returns the architecture of the images that a client boots, and
+// nothing for one that pilotlight does not boot.
+func MachineOf(a Arch) cluster.Arch {
+	if f, ok := families[a]; ok {
+		return f.Machine()
+	}
+	return ""
+}
+
 // Machine returns the architecture of the images that the family boots.
 func (f Family) Machine() cluster.Arch {
 	if f == ARM64 {

@@ -278,6 +278,12 @@ func (c *checker) group(g *Group) {
 		c.needs("match.network", KindNetwork, string(g.Match.Network))
 	}
 	oneOf(c, "match.arch", g.Match.Arch, X86_64, AArch64)
+	switch m := g.Match; {
+	case g.Admit < 0:
+		c.add("admit", "%d is less than 0", g.Admit)
+	case g.Admit > 0 && (len(m.Labels) > 0 || m.UUID != "" || m.Serial != ""):
+		c.add("admit", "a machine that no document names is known by its mac, network and arch only: take labels, uuid and serial out of match:")
+	}
 	c.sshKeys(g.SSHKeys)
 }
 

@@ -88,6 +88,8 @@ func bad(t *testing.T) []Document {
 		&Image{Meta: named("empty"), Arch: "arm", Initrd: []File{{URL: "http://x"}, {URL: "file:///x", SHA256: "X"}}, Rootfs: &File{}},
 		&Profile{Meta: named("bad"), Boot: "disk", Introduce: []Introduce{"tpm2"}, Config: Config{Butane: "a\n", Ignition: "b\n"}, SSHKeys: []string{goodKey, "ssh-dss AAAA", "-----BEGIN OPENSSH PRIVATE KEY-----"}},
 		&Profile{Meta: named("typo"), Image: "nodes"},
+		&Group{Meta: named("admitting"), Profile: "p", Match: Match{MAC: "02:0a", Labels: map[string]string{"a": "b"}}, Admit: 5},
+		&Group{Meta: named("admitsless"), Profile: "p", Match: Match{MAC: "02:0b"}, Admit: -1},
 		&Profile{Meta: named("nodisk"), Image: "node", Boot: BootInstall},
 		&Profile{Meta: named("notinstalled"), Image: "node", Install: &Installation{Device: "sda", Config: Config{Butane: "a\n", CloudConfig: "b\n"}}},
 		&Profile{Meta: named("oddisk"), Image: "node", Boot: BootInstall, Install: &Installation{Device: "sda", Config: Config{Butane: "a\n", CloudConfig: "b\n"}}},

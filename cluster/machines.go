@@ -112,6 +112,7 @@ type Group struct {
 	Meta
 	Match     Match          `json:"match,omitzero"`      // which hosts it takes; empty takes all
 	Profile   ProfileName    `json:"profile"`             // that they get
+	Admit     int            `json:"admit,omitempty"`     // how many machines that no document names become hosts by themselves, when the group takes them; default none
 	Variables map[string]any `json:"variables,omitempty"` // over the profile's
 	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // beside the profile's
 }

@@ -160,6 +160,17 @@ func (s *Snapshot) Identify(id Identity) (*Host, bool) {
 	return h, ok && id.Serial != ""
 }
 
+// GroupOf returns the most specific group that takes a host on a network, which
+// may be nil.
+func (s *Snapshot) GroupOf(h *Host, n *Network) (*Group, bool) {
+	for _, g := range s.groups {
+		if g.Match.takes(h, n) {
+			return g, true
+		}
+	}
+	return nil, false
+}
+
 // Target is everything that was applied for one host, brought together.
 type Target struct {
 	Host      *Host
@@ -180,11 +191,8 @@ func (s *Snapshot) Target(h *Host, network *Network) (Target, error) {
 	if t.Network == nil {
 		t.Network, _ = s.NetworkOf(h.Address)
 	}
-	for _, g := range s.groups {
-		if g.Match.takes(h, t.Network) {
-			t.Group = g
-			break
-		}
+	if g, ok := s.GroupOf(h, t.Network); ok {
+		t.Group = g
 	}
 	name := h.Profile
 	if name == "" && t.Group != nil {

@@ -61,6 +61,16 @@ func (e *exchange) identify() {
 	}
 }
 
+// isAdmitted reports whether the machine that asks is about to become a host.
+func (e *exchange) isAdmitted() bool {
+	q := &e.m.request
+	if e.host != nil || !q.IsFirmware() || e.s.Admit == nil {
+		return false
+	}
+	arch := boot.MachineOf(q.Arch())
+	return arch != "" && e.s.Admit(e.m.mac, arch, e.network)
+}
+
 // decide says what the machine is to boot, if it is firmware that asks.
 func (e *exchange) decide() {
 	if e.host == nil || !e.m.request.IsFirmware() {

@@ -307,3 +307,29 @@ func (r *rig) eventually(what string, is func() bool) {
 	}
 	r.t.Errorf("it never came to pass that %s", what)
 }
+
+// Firmware that is about to become a host is answered when it is one; whoever
+// else asks is answered as ever.
+func TestAdmitted(t *testing.T) {
+	var asked []cluster.MAC
+	r := start(t, nil)
+	r.server.Admit = func(m cluster.MAC, arch cluster.Arch, n *cluster.Network) bool {
+		asked = append(asked, m)
+		return m == mac(77) && arch == cluster.X86_64 && n.Name == "lan"
+	}
+	pxe := with(60, []byte("PXEClient")...)
+	r.offered(packetOf(discover, mac(76), pxe)) // its group admits nobody
+	r.offered(packetOf(discover, mac(77)))      // an operating system
+	r.offered(packetOf(discover, mac(78), pxe, with(93, 0, 99)))
+	r.offered(packetOf(discover, mac(1), pxe)) // a host already
+	r.silence(packetOf(discover, mac(77), pxe))
+	if len(asked) != 2 || asked[0] != mac(76) || asked[1] != mac(77) {
+		t.Errorf("asked for %v", asked)
+	}
+}
+
+func (r *rig) offered(p *dhcpv4.DHCPv4) {
+	r.t.Helper()
+	o, _ := r.ask(p)
+	r.kind(o, offer)
+}

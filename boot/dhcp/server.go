@@ -44,12 +44,16 @@ const (
 // Server answers DHCP on the networks that are authoritative. Its fields are
 // set before Serve and not changed after.
 type Server struct {
-	Snapshot   func() *cluster.Snapshot // what is applied; never nil, never blocks
-	Leases     Leases
-	Loaders    boot.Loaders   // what TFTP and HTTP have for firmware
-	Installs   *boot.Installs // where the installations of hosts stand; nil boots no installer
-	HTTPPort   uint16         // of the boot server
-	HTTPSPort  uint16         // zero when there is none
+	Snapshot func() *cluster.Snapshot // what is applied; never nil, never blocks
+	Leases   Leases
+	Loaders  boot.Loaders   // what TFTP and HTTP have for firmware
+	Installs *boot.Installs // where the installations of hosts stand; nil boots no installer
+	// Admit reports whether firmware that no document names is about to become a
+	// host. It is not answered until it is: it asks again within seconds, and gets
+	// all at once. It must not block; nil admits nobody.
+	Admit      func(m cluster.MAC, arch cluster.Arch, n *cluster.Network) bool
+	HTTPPort   uint16 // of the boot server
+	HTTPSPort  uint16 // zero when there is none
 	Recorder   *boot.Recorder
 	Logger     *slog.Logger          // nil is silence
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
@@ -138,6 +142,10 @@ func (s *Server) answer(in inbound, c *committer) *outbound {
 		return nil
 	}
 	e.identify()
+	if e.isAdmitted() {
+		s.metrics.dropped("admitting")
+		return nil
+	}
 	e.decide()
 	out, err := e.respond(c)
 	if err != nil {

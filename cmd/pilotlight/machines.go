@@ -41,6 +41,7 @@ type bootServices struct {
 	loaders  fs.FS // nil when the directory is not there
 	ready    *readiness
 	installs *boot.Installs
+	admits   *admission
 	images   images
 
 	answersDHCP bool
@@ -84,9 +85,11 @@ func newBootServices(s *server) (*bootServices, error) {
 	} else {
 		s.log.Warn("no boot loaders: machines without iPXE in their firmware cannot boot (Debian: apt install ipxe; or --loaders DIR)", "dir", s.o.loaders)
 	}
+	b.admits = newAdmission(s.Snapshot, b.makeHost, s.log)
 	b.recorder = &boot.Recorder{Boots: s.store, Logger: s.log}
 	b.dhcp = &dhcp.Server{
-		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
+		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, Admit: b.admits.admit,
+		HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "dhcp"), Registerer: s.metrics,
 	}
 	if b.loaders != nil {
@@ -110,6 +113,7 @@ func (s *server) startBoot(ctx context.Context) error {
 	s.group.Go(func() error { b.recorder.Run(ctx); return nil })
 	s.group.Go(func() error { b.watchReady(ctx); return nil })
 	s.group.Go(func() error { b.installs.Run(ctx); return nil })
+	s.group.Go(func() error { b.admits.run(ctx); return nil })
 	if err := b.ensureDHCP(ctx); err != nil {
 		return err
 	}

@@ -85,7 +85,10 @@ func (m *machine) turnOn(in *namespace, memory int, logs, work string) error {
 		}
 		args = append(args,
 			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
-			"-drive", "if=pflash,unit=1,format=raw,file="+variables)
+			"-drive", "if=pflash,unit=1,format=raw,file="+variables,
+			// Nobody answers DHCPv6 here: firmware would ask for two minutes before it
+			// goes on to what comes after the network.
+			"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no")
 		// Without the card's own iPXE: the firmware's PXE asks, and needs a loader.
 		nic += ",romfile="
 	}
