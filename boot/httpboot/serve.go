@@ -216,7 +216,8 @@ func (h *Handler) loader(w http.ResponseWriter, r *http.Request) error {
 		return status(http.StatusNotFound, "there is no loader %q", printable(name))
 	}
 	if why, left := boot.LeftToDisk(client(r), h.Owner, h.Snapshot(), h.Installs); left {
-		return status(http.StatusNotFound, "%s", why)
+		http.Error(w, "pilotlight: "+why, http.StatusNotFound) // no error: it was told to ask (boot.LeaveFile)
+		return nil
 	}
 	f, err := h.Loaders.Open(name)
 	if err != nil {
