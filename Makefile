@@ -43,7 +43,8 @@ bench: ## benchmarks, for benchstat
 
 # The clients and peers of ring 2, each the Debian package's own.
 PACKAGES = ipxe ignition etcd-client docker-registry skopeo udhcpc isc-dhcp-client tftp-hpa atftp curl \
-           kea-admin cloud-init tcpdump dnsmasq-base iproute2 openssh-client shellcheck
+           kea-admin cloud-init tcpdump dnsmasq-base iproute2 openssh-client shellcheck \
+           grub-common
 tools: ## install the Debian packages that the tests need and this machine lacks
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	 if [ -n "$$missing" ]; then echo "installing" $$missing; \

@@ -48,6 +48,7 @@ type Reply struct {
 	Loader string // the name of a file to fetch by TFTP from Policy.Server
 	URL    string // or an absolute URL
 	Why    string // for logs and for explain; set in a zero Reply too
+	Local  bool   // the machine is left to its disk; a loader is one that is not there
 }
 
 // IsZero reports whether the machine gets no boot options.
@@ -83,6 +84,9 @@ func Decide(q Request, t cluster.Target, p Policy) (Reply, error) {
 	case q.IsIPXE() && canHTTP(q):
 		return Reply{URL: p.Server.URL + EntryPath, Why: "iPXE runs the script"}, nil
 	}
+	if s, ok := signed[family]; ok && t.Profile.Loader == cluster.LoaderGRUB {
+		family = s
+	}
 	return decideLoader(q, t, family, p)
 }
 
@@ -99,13 +103,13 @@ const LeaveFile = "boot-from-disk"
 func decideLocal(q Request, why string, p Policy) Reply {
 	switch family := families[q.Arch()]; {
 	case q.IsIPXE() && canHTTP(q):
-		return Reply{URL: p.Server.URL + EntryPath, Why: why}
+		return Reply{URL: p.Server.URL + EntryPath, Why: why, Local: true}
 	case q.IsIPXE(), family == BIOS, family == "":
-		return Reply{Why: why}
+		return Reply{Why: why, Local: true}
 	case q.Class == ClassHTTP:
-		return Reply{URL: p.Server.URL + LoaderPath + LeaveFile, Why: why}
+		return Reply{URL: p.Server.URL + LoaderPath + LeaveFile, Why: why, Local: true}
 	}
-	return Reply{Loader: LeaveFile, Why: why}
+	return Reply{Loader: LeaveFile, Why: why, Local: true}
 }
 
 func errNoImage(t cluster.Target) error {
@@ -123,6 +127,9 @@ func decideLoader(q Request, t cluster.Target, family Family, p Policy) (Reply, 
 		// An iPXE built without HTTP cannot fetch the script. It needs the
 		// whole URL: a bare name it may take for a path of its own (tinkerbell).
 		return Reply{URL: "tftp://" + p.Server.Addr.String() + "/" + loader, Why: "iPXE without HTTP is chained to one that has it"}, nil
+	case q.Class == ClassHTTP && isSigned(family):
+		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, and profile %s has loader: grub, which is booted by PXE only: set its firmware to PXE over IPv4",
+			t.Host.Name, q.MAC, q.Arch(), t.Profile.Name)
 	case q.Class == ClassHTTP:
 		return Reply{URL: p.Server.URL + LoaderPath + loader, Why: q.Arch().String() + " fetches its loader by HTTP"}, nil
 	}

@@ -14,7 +14,15 @@ const (
 	BIOS  Family = "BIOS"
 	X64   Family = "UEFI x64"
 	ARM64 Family = "UEFI arm64"
+
+	// Those whose firmware starts nothing that is not signed (loader: grub).
+	X64Signed   Family = "UEFI x64 with Secure Boot"
+	ARM64Signed Family = "UEFI arm64 with Secure Boot"
 )
+
+var signed = map[Family]Family{X64: X64Signed, ARM64: ARM64Signed}
+
+func isSigned(f Family) bool { return f == X64Signed || f == ARM64Signed }
 
 var families = map[Arch]Family{
 	ArchBIOS: BIOS, ArchX64: X64, ArchEBC: X64, ArchX64HTTP: X64, ArchARM64: ARM64, ArchARM64HTTP: ARM64,
@@ -43,9 +51,11 @@ func (f Family) Machine() cluster.Arch {
 // machines (sidero#1042; ironic changed its default too). The names are those
 // of Debian's ipxe package and of iPXE's own builds.
 var Candidates = map[Family][]string{
-	BIOS:  {"undionly.kpxe", "ipxe.pxe"},
-	X64:   {"snponly.efi", "ipxe.efi", "snponly-x86_64.efi", "ipxe-x86_64.efi"},
-	ARM64: {"snponly-arm64.efi", "ipxe-arm64.efi", "arm64-efi/snponly.efi", "arm64-efi/ipxe.efi"},
+	BIOS:        {"undionly.kpxe", "ipxe.pxe"},
+	X64:         {"snponly.efi", "ipxe.efi", "snponly-x86_64.efi", "ipxe-x86_64.efi"},
+	X64Signed:   {"shimx64.efi"},
+	ARM64Signed: {"shimaa64.efi"},
+	ARM64:       {"snponly-arm64.efi", "ipxe-arm64.efi", "arm64-efi/snponly.efi", "arm64-efi/ipxe.efi"},
 }
 
 // Loaders names the loader of each family that has one.

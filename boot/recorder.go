@@ -25,6 +25,7 @@ const (
 	maxEvents       = 64                     // of one boot; later ones are dropped
 	saveTimeout     = 5 * time.Second
 	bootOld         = 15 * time.Minute // an unfinished boot that was silent for so long is over
+	bootLeft        = 45 * time.Second // and one that was left to its disk: UEFI asks by PXE and by HTTP, seconds apart
 )
 
 // Sighting is one thing that a server saw a machine do.
@@ -94,6 +95,9 @@ func begins(b cluster.Boot, s Sighting) bool {
 	}
 	if !s.Firmware {
 		return false
+	}
+	if last.Local && s.Event.At.Sub(last.At) > bootLeft {
+		return true
 	}
 	for _, e := range b.Events {
 		switch {

@@ -198,3 +198,21 @@ func TestRecorderSaves(t *testing.T) {
 		}
 	})
 }
+
+// UEFI that is left to its disk asks by PXE and by HTTP in one boot; the next
+// boot is another one.
+func TestRecordLocal(t *testing.T) {
+	r := new(boot.Recorder)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	asks := func(after time.Duration, detail string) int {
+		at = at.Add(after)
+		r.Record(boot.Sighting{MAC: mac1, Host: "web1", Firmware: true, Event: cluster.Event{Step: cluster.StepDHCP, At: at, Detail: detail, Local: true}})
+		b, _ := r.Current(mac1)
+		return len(b.Events)
+	}
+	for i, got := range []int{asks(0, "PXE"), asks(5*time.Second, "HTTP"), asks(80*time.Second, "PXE"), asks(5*time.Second, "HTTP")} {
+		if want := []int{1, 2, 1, 2}[i]; got != want {
+			t.Errorf("%d: %d events, not %d", i, got, want)
+		}
+	}
+}

@@ -33,6 +33,9 @@ func Stuck(b cluster.Boot, now time.Time) (why string, stuck bool) {
 		return "", false
 	}
 	last := b.Events[len(b.Events)-1]
+	if last.Local {
+		return "", false // what its disk does is not seen
+	}
 	if last.Step == cluster.StepDHCP { // a system asks again, whatever came before
 		for _, e := range b.Events {
 			if e.Step != cluster.StepDHCP && e.Step != cluster.StepLoader {

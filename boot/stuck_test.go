@@ -42,3 +42,11 @@ func TestStuck(t *testing.T) {
 		}
 	}
 }
+
+// What its disk does is not seen here, and is no hanging boot.
+func TestStuckLocal(t *testing.T) {
+	b := cluster.Boot{Events: []cluster.Event{{Step: cluster.StepDHCP, Local: true}}}
+	if why, stuck := boot.Stuck(b, time.Now()); stuck {
+		t.Error(why)
+	}
+}

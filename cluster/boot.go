@@ -45,6 +45,7 @@ type Event struct {
 	At     time.Time  `json:"at"`
 	Addr   netip.Addr `json:"addr,omitzero"`
 	Detail string     `json:"detail,omitempty"` // what was asked for or served; never a secret
+	Local  bool       `json:"local,omitempty"`  // the machine was left to its disk
 }
 
 // Discovered is a machine that was seen on a network and that no document names.

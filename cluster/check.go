@@ -214,6 +214,7 @@ func (c *checker) image(i *Image) {
 
 func (c *checker) profile(p *Profile) {
 	oneOf(c, "boot", p.Boot, BootLive, BootInstall, BootLocal)
+	oneOf(c, "loader", p.Loader, LoaderIPXE, LoaderGRUB)
 	c.installation(p)
 	if p.Image != "" {
 		c.needs("image", KindImage, string(p.Image))

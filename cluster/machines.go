@@ -74,6 +74,15 @@ type Introduce string
 // IntroduceToken is the single-use token in the host's first config.
 const IntroduceToken Introduce = "token"
 
+// Loader is what boots a machine's kernel.
+type Loader string
+
+// The loaders. GRUB, behind a shim, is what distributions sign for Secure Boot.
+const (
+	LoaderIPXE Loader = "ipxe"
+	LoaderGRUB Loader = "grub"
+)
+
 // Config is the template of what a host is told, in one of three languages.
 // The text itself is here, not a path: what was applied does not change when a
 // file does.
@@ -88,6 +97,7 @@ type Profile struct {
 	Meta
 	Image     ImageName      `json:"image,omitempty"`     // what it boots
 	Boot      BootMode       `json:"boot,omitempty"`      // live (the default); install: run the installer once, then boot from the disk; local: leave the machine to its disk
+	Loader    Loader         `json:"loader,omitempty"`    // ipxe (the default); grub: a signed shim and GRUB, for UEFI machines with Secure Boot on
 	Install   *Installation  `json:"install,omitempty"`   // for boot: install: the disk, and what the installer gets
 	Args      []string       `json:"args,omitempty"`      // kernel arguments; a template each
 	Config    Config         `json:"config,omitzero"`     // what its hosts are told, with boot: install the installed system; at most one of

@@ -137,7 +137,11 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.record("asks as "+e.what(), netip.Addr{}, e.m.request.IsFirmware())
+	asks := "asks as " + e.what()
+	if e.reply.Local {
+		asks += ", left to its disk"
+	}
+	e.record(asks, netip.Addr{}, e.m.request.IsFirmware())
 	return e.encode(dhcpv4.MessageTypeOffer, s.addr, e.leaseTime()), nil
 }
 
@@ -316,7 +320,7 @@ func (e *exchange) record(detail string, a netip.Addr, firmware bool) {
 	}
 	e.s.Recorder.Record(boot.Sighting{
 		MAC: e.m.mac, Host: e.host.HostName(), Firmware: firmware, IPXE: e.m.request.IsIPXE(),
-		Event: cluster.Event{Step: cluster.StepDHCP, At: time.Now(), Addr: a, Detail: detail},
+		Event: cluster.Event{Step: cluster.StepDHCP, At: time.Now(), Addr: a, Detail: detail, Local: e.reply.Local},
 	})
 }
 

@@ -81,7 +81,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(s.o.loaders); err == nil && info.IsDir() {
-		b.loaders = os.DirFS(s.o.loaders)
+		b.loaders = loaderFiles{os.DirFS(s.o.loaders)}
 	} else {
 		s.log.Warn("no boot loaders: machines without iPXE in their firmware cannot boot (Debian: apt install ipxe; or --loaders DIR)", "dir", s.o.loaders)
 	}
