@@ -8,7 +8,7 @@ type blocks struct {
 	sent   int64 // the last one under way
 	high   int64 // the last one that was ever sent
 	last   int64 // the last one of the file; 0 is not known yet
-	repeat bool  // what is under way had been sent before
+	repeat bool  // what is under way begins with what had been sent before
 }
 
 // verdict is what an acknowledgement means.
@@ -38,11 +38,12 @@ func (b *blocks) ack(number uint16) verdict {
 	return complete
 }
 
-// send says that all blocks up to one were sent, from the first that the client
-// lacks on, and how many of them a second time.
-func (b *blocks) send(upTo int64) (resent int64) {
-	resent = max(0, min(b.high, upTo)-b.acked)
-	b.repeat = resent > 0
+// send says that blocks were sent, and how many of them had been before.
+func (b *blocks) send(from, upTo int64) (resent int64) {
+	if from == b.acked+1 {
+		b.repeat = from <= b.high
+	}
+	resent = max(0, min(b.high, upTo)-from+1)
 	b.sent = upTo
 	b.high = max(b.high, upTo)
 	return resent

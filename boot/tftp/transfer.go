@@ -53,7 +53,7 @@ type transfer struct {
 	blocks   blocks
 	tries    int           // in a row without a sign of progress
 	refusals int           // in a row
-	hurried  bool          // hurry has been called since the last progress
+	hurried  bool          // since the last progress, see hurry
 	sentAt   time.Time     // what is under way
 	slowest  time.Duration // that the client took to answer
 	in       [128]byte     // a packet of the client's: an ACK, or an ERROR with its message
@@ -89,7 +89,7 @@ func (t *transfer) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return errStopped
 		}
-		if err := t.send(); err != nil {
+		if err := t.send(t.blocks.acked + 1); err != nil {
 			return err
 		}
 		err := t.await(ctx)
@@ -128,16 +128,16 @@ const (
 	maxCut   = 64    // into as many datagrams at most (UDP_MAX_SEGMENTS)
 )
 
-// send sends the OACK, or the window that begins with the first block that the
-// client lacks. That something was not sent is no error: it may be later.
-func (t *transfer) send() error {
+// send sends the OACK, or from a block on what the client's window has room for.
+// That something was not sent is no error: it may be later.
+func (t *transfer) send(from int64) error {
 	if t.blocks.acked < 0 {
 		t.note(write(t.channel, oack(t.agreed)))
 		return nil
 	}
 	buf := chunks.Get().(*[1 << 16]byte)
 	defer chunks.Put(buf)
-	next, end := t.blocks.acked+1, t.blocks.acked+int64(t.window)
+	next, end := from, t.blocks.acked+int64(t.window)
 	most := max(1, min(maxChunk/(t.block+header), maxCut))
 	for next <= end && (t.blocks.last == 0 || next <= t.blocks.last) {
 		n, packets, err := t.pack(buf[:], next, int(min(end-next+1, int64(most))))
@@ -147,8 +147,10 @@ func (t *transfer) send() error {
 		t.note(t.channel.WriteBlocks(packets, t.block+header))
 		next += int64(n)
 	}
-	t.windows++
-	t.resent += t.blocks.send(next - 1)
+	if next > from {
+		t.windows++
+		t.resent += t.blocks.send(from, next-1)
+	}
 	return nil
 }
 
@@ -202,47 +204,50 @@ func (t *transfer) await(ctx context.Context) error {
 		case opcode(packet) == opError:
 			return newClientError(packet)
 		case opcode(packet) == opAck && n >= header:
-			if t.acknowledged(binary.BigEndian.Uint16(packet[2:])) {
-				return nil
+			due, err := t.acknowledged(binary.BigEndian.Uint16(packet[2:]))
+			if due || err != nil {
+				return err
 			}
 		}
 	}
 }
 
-// acknowledged is whether an acknowledgement makes the next window due.
-func (t *transfer) acknowledged(number uint16) bool {
+// acknowledged is whether an acknowledgement makes the next window due. Most do,
+// that of a whole window as well as that within one, which tells of a gap. But
+// two kinds may mean either of two things. One of the same block once more may
+// be a copy that the network made, or a client's word that it lacks the first
+// block of the window (EDK2 sends one for each block that it did not expect,
+// NetworkPkg/Mtftp4Dxe/Mtftp4Rrq.c). And one within a window that was sent
+// before may tell of a gap, or answer the first copy, with the rest on its way.
+//
+// To answer the wrong kind with a window doubles every window from then on: the
+// Sorcerer's Apprentice (RFC 1123, section 4.2.3.1), with windows for buckets.
+// So in these cases the client has what its window has room for beyond what is
+// under way, and a moment to go on, before all is sent again.
+func (t *transfer) acknowledged(number uint16) (due bool, err error) {
+	now := time.Now()
 	is := t.blocks.ack(number)
 	if is == partly || is == complete {
-		t.slowest = max(t.slowest, time.Since(t.sentAt))
+		t.slowest = max(t.slowest, now.Sub(t.sentAt))
 		t.tries, t.hurried = 0, false
 	}
 	switch {
 	case is == complete, is == partly && !t.blocks.repeat:
-		return true
-	case is == partly, is == again && t.window > 1:
-		t.hurry()
+		return true, nil
+	case is == partly:
+		t.hurry(now)
+		return false, t.send(t.blocks.sent + 1)
+	case is == again && t.window > 1 && !t.hurried:
+		t.hurry(now)
 	}
-	return false
+	return false, nil
 }
 
-// hurry has what is under way sent again soon unless the client goes on. It is
-// for acknowledgements that say either of two things. That of the last block
-// once more may be a copy that the network made, or a client's word that it
-// lacks the first block of the window (EDK2 sends one for each block after a
-// gap, NetworkPkg/Mtftp4Dxe/Mtftp4Rrq.c). One within a window that was sent
-// before may tell of a gap, or be an answer to the first copy, with the rest on
-// its way. To answer the wrong kind with a window doubles every window from then
-// on, the Sorcerer's Apprentice of RFC 1123, section 4.2.3.1. What tells them
-// apart is whether the client goes on in the time that it usually takes.
-func (t *transfer) hurry() {
-	if t.hurried {
-		return
-	}
+// hurry has what is under way sent again unless the client goes on in the time
+// that it takes at most, or soon.
+func (t *transfer) hurry(now time.Time) {
 	t.hurried = true
-	now := time.Now()
-	if due := now.Add(max(2*t.slowest, soon)); due.Before(t.sentAt.Add(t.patience())) {
-		t.channel.SetDeadline(due)
-	}
+	t.channel.SetDeadline(now.Add(min(max(2*t.slowest, soon), t.patience())))
 }
 
 // note counts refusals without a packet between them: a single one may be a
