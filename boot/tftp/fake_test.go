@@ -141,12 +141,11 @@ func percent(seed uint64, loss, double, swap int) fate {
 // once, and in order.
 type faulty struct {
 	conn
-	fate       fate
-	in, out    int
-	waiting    [][]byte // packets that are to be read next
-	heldIn     []byte
-	heldOut    []byte
-	beforeRead func() // nil: nothing
+	fate    fate
+	in, out int
+	waiting [][]byte // packets that are to be read next
+	heldIn  []byte
+	heldOut []byte
 }
 
 func (f *faulty) Write(b []byte) (int, error) {

@@ -61,8 +61,8 @@ type backlog struct {
 
 // ReadAt implements io.ReaderAt.
 func (b *backlog) ReadAt(p []byte, off int64) (int, error) {
-	if old := off - b.keep - b.start; old > 0 {
-		b.kept = append(b.kept[:0], b.kept[min(old, int64(len(b.kept))):]...)
+	if old := min(off-b.keep-b.start, int64(len(b.kept))); old > 0 {
+		b.kept = append(b.kept[:0], b.kept[old:]...)
 		b.start += old
 	}
 	if have := len(b.kept); b.ended == nil && off+int64(len(p)) > b.start+int64(have) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"strings"
@@ -41,12 +42,16 @@ type rig struct {
 
 var loader = bytes.Repeat([]byte("pilotlight"), 20_000)
 
-func start(t *testing.T) *rig {
+func start(t *testing.T, more ...fstest.MapFS) *rig {
 	t.Helper()
+	root := fstest.MapFS{"undionly.kpxe": {Data: loader}, "arm64-efi/snponly.efi": {Data: []byte("arm")}, "empty": {}}
+	for _, files := range more {
+		maps.Copy(root, files)
+	}
 	snap := cluster.NewSnapshot(1, []cluster.Document{&cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac1}}})
 	r := &rig{log: new(log)}
 	r.server = &Server{
-		Root:     fstest.MapFS{"undionly.kpxe": {Data: loader}, "arm64-efi/snponly.efi": {Data: []byte("arm")}, "empty": {}},
+		Root:     root,
 		Snapshot: func() *cluster.Snapshot { return snap },
 		Owner:    func(netip.Addr) (cluster.MAC, bool) { return mac1, true },
 		Recorder: new(boot.Recorder),

@@ -57,7 +57,7 @@ func TestSizes(t *testing.T) {
 
 // Numbers begin again at 0 after 65535.
 func TestRollover(t *testing.T) {
-	for _, window := range []int{1, 7, 64} {
+	for _, window := range []int{7, 64} {
 		synctest.Test(t, func(t *testing.T) {
 			fate := func(_ bool, n int, p []byte) fault { // lose what is around the seam, once
 				if len(p) > 4 && n%3 == 0 && binary.BigEndian.Uint16(p[2:])+3 < 6 {
@@ -65,8 +65,8 @@ func TestRollover(t *testing.T) {
 				}
 				return none
 			}
-			x, err := exchange(t, random(8*140_000), agreed(8, window), 0, fate, manner{})
-			if err != nil || x.blocks.acked != 140_001 {
+			x, err := exchange(t, random(8*66_000), agreed(8, window), 0, fate, manner{})
+			if err != nil || x.blocks.acked != 66_001 {
 				t.Errorf("window %d: %v, %+v", window, err, x.blocks)
 			}
 		})
@@ -80,20 +80,23 @@ func TestFaults(t *testing.T) {
 		"impatient": {patience: 300 * time.Millisecond, lingers: true}, "all": {complains: true, patience: 70 * time.Millisecond, lingers: true},
 	}
 	networks := map[string][3]int{"loss": {10, 0, 0}, "copies": {0, 20, 0}, "order": {0, 0, 20}, "all": {5, 10, 10}}
-	file := random(300_000)
+	file := random(150_000)
 	for m, how := range manners {
 		for n, c := range networks {
 			for _, window := range []int{1, 4, 64} {
 				t.Run(fmt.Sprint(m, " ", n, " ", window), func(t *testing.T) {
-					for seed := range uint64(6) {
+					for seed := range uint64(4) {
 						synctest.Test(t, func(t *testing.T) {
 							x, err := exchange(t, file, agreed(1428, window), 3*time.Millisecond, percent(seed, c[0], c[1], c[2]), how)
 							if err != nil && !errors.Is(err, errSilent) { // every ACK of the last block may be lost
 								t.Errorf("seed %d: %v", seed, err)
 							}
-							t.Logf("DBG %s %s w%d seed %d: %d resent of %d in %s", m, n, window, seed, x.resent, x.blocks.acked, time.Since(x.sentAt))
-							// Each fault costs a window at most, and there are not more than so many.
-							if most := x.blocks.acked * int64(window); x.resent > most {
+							// What follows a gap in a window has to be sent again; a copy is no gap.
+							most := x.blocks.acked * int64(max(window/4, 2))
+							if n == "copies" {
+								most = x.blocks.acked / 2
+							}
+							if x.resent > most {
 								t.Errorf("seed %d: %d blocks sent again of %d", seed, x.resent, x.blocks.acked)
 							}
 						})
