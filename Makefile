@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 BUILD     = build
 
-.PHONY: help build test ring1 race lint vuln fuzz bench integration tools clean
+.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration tools clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,8 +26,8 @@ integration: tools build ## real clients against the real server, in network nam
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
-	$(GO) vet -tags integration,lab ./...
-	$(GO) tool staticcheck -tags integration,lab ./...
+	$(GO) vet -tags integration,lab,peers ./...
+	$(GO) tool staticcheck -tags integration,lab,peers ./...
 
 vuln: ## known vulnerabilities in what we link (asks the Go vulnerability database)
 	$(GO) tool govulncheck ./...
@@ -41,9 +41,16 @@ fuzz: ## each fuzz target for FUZZTIME
 bench: ## benchmarks, for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+# Peers that Debian does not install beside each other, unpacked.
+PEERS = $(CURDIR)/$(BUILD)/peers
+bench-peers: tools ## ours and other servers in turn, as ratios of medians (root)
+	@mkdir -p $(PEERS) && cd $(PEERS) && for p in atftpd tftpd-hpa; do \
+	  test -e usr/share/doc/$$p || { apt-get download -q $$p && dpkg -x $${p}_*.deb . ; } || exit 1; done
+	PATH="$(PEERS)/usr/sbin:$$PATH" $(GO) test -tags peers -run Peers -count 1 -timeout 60m -v ./boot/...
+
 # The clients and peers of ring 2, each the Debian package's own.
 PACKAGES = ipxe ignition etcd-client docker-registry skopeo udhcpc isc-dhcp-client tftp-hpa atftp curl \
-           kea-admin cloud-init tcpdump dnsmasq-base iproute2 openssh-client shellcheck \
+           kea-admin cloud-init tcpdump dnsmasq-base libwrap0 iproute2 openssh-client shellcheck \
            grub-common
 tools: ## install the Debian packages that the tests need and this machine lacks
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \

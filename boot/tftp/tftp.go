@@ -1,10 +1,10 @@
 package tftp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -16,22 +16,14 @@ import (
 
 	"github.com/pin/tftp/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/time/rate"
 
 	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/cluster"
 )
 
-const (
-	// blockSize is the largest block: with TFTP's, UDP's and IP's headers it
-	// fills an Ethernet frame. Larger ones would be sent in fragments, which
-	// some ROMs do not put together (pin/tftp#51).
-	blockSize = 1468
-	timeout   = time.Second // for one block, then it is sent again
-	retries   = 5
-	limit     = 2048 // transfers at a time; a client that is refused asks again
-)
+// limit is how many transfers there are at a time.
+const limit = 2048
 
 // Server serves the files of one directory. Its fields are set before Serve and
 // not changed after.
@@ -40,6 +32,7 @@ type Server struct {
 	// names are looked up in it. Its symbolic links are the operator's doing
 	// and are followed: Debian's ipxe.efi is one.
 	Root       fs.FS
+	BlockSize  int                                  // the largest block, if the path bears it; 0 is 1468
 	Snapshot   func() *cluster.Snapshot             // may be nil: then nothing is recorded
 	Owner      func(netip.Addr) (cluster.MAC, bool) // whose address it is; may be nil
 	Recorder   *boot.Recorder
@@ -50,28 +43,7 @@ type Server struct {
 	setUp   sync.Once
 	running atomic.Int64
 	warning *rate.Limiter // a stranger can provoke warnings: the log takes so many
-}
-
-type metrics struct {
-	transfers *prometheus.CounterVec
-	bytes     prometheus.Counter
-	seconds   prometheus.Histogram
-}
-
-func newMetrics(r prometheus.Registerer) *metrics {
-	f := promauto.With(r)
-	return &metrics{
-		transfers: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "pilotlight_tftp_transfers_total", Help: "TFTP read requests, by outcome.",
-		}, []string{"outcome"}),
-		bytes: f.NewCounter(prometheus.CounterOpts{
-			Name: "pilotlight_tftp_sent_bytes_total", Help: "Bytes of files that were sent whole over TFTP.",
-		}),
-		seconds: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "pilotlight_tftp_transfer_seconds", Help: "Time that a whole TFTP transfer took.",
-			Buckets: []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-		}),
-	}
+	refusal *rate.Limiter // and refusals of what is not a read request
 }
 
 // Serve answers what comes on conn, a UDP socket on port 69, until ctx is done.
@@ -81,91 +53,177 @@ func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	s.setUp.Do(func() {
 		s.metrics = newMetrics(s.Registerer)
 		s.warning = rate.NewLimiter(5, 50)
+		s.refusal = rate.NewLimiter(20, 100)
 	})
-	t := tftp.NewServer(func(name string, to io.ReaderFrom) error { return s.read(ctx, name, to) }, nil)
-	t.SetBlockSize(blockSize)
-	t.SetTimeout(timeout)
-	t.SetRetries(retries)
-	// The library would wait a random time, up to a second more, between one
-	// try and the next; the timeout is wait enough.
-	t.SetBackoff(func(int) time.Duration { return 0 })
-
 	defer conn.Close()
+	udp, ok := conn.(*net.UDPConn)
+	if !ok {
+		return fmt.Errorf("serve tftp: a %T is no UDP socket", conn)
+	}
+	if err := arrival(udp); err != nil {
+		return fmt.Errorf("serve tftp: ask the socket for each packet's destination: %w", err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	f := &front{UDPConn: udp, ctx: ctx, stop: stop, server: s}
+	library := tftp.NewServer(nil, nil) // it reads and writes no file
 	var stopping sync.WaitGroup
-	ended := make(chan struct{})
 	stopping.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-ended:
-		}
-		t.Shutdown()
+		<-ctx.Done()
+		library.Shutdown()
 	})
-	err := t.Serve(conn)
-	close(ended)
+	err := library.Serve(f)
+	stop()
 	stopping.Wait()
-	t.Shutdown() // once more: now that no request can begin, it waits for all of them
-	if err != nil && ctx.Err() == nil {
+	library.Shutdown() // once more: now that no refusal can begin, it waits for all of them
+	f.transfers.Wait()
+	if err == nil {
+		err = f.failed
+	}
+	if err != nil {
 		return fmt.Errorf("serve tftp: %w", err)
 	}
 	return nil
 }
 
-// read answers one read request. Its error goes to the client as it is.
-func (s *Server) read(ctx context.Context, name string, to io.ReaderFrom) error {
-	defer s.running.Add(-1)
+// begin begins a transfer, if there is room for one more. If not it says nothing
+// to the client, which asks again in a moment; an error would end its boot.
+func (s *Server) begin(f *front, r request, local netip.Addr, client netip.AddrPort) {
+	client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
 	if s.running.Add(1) > limit {
-		s.metrics.transfers.WithLabelValues("refused").Inc()
-		return errBusy
+		s.running.Add(-1)
+		s.metrics.outcome(outcomeRefused)
+		s.warn(s.logger(), "too many TFTP transfers at a time; a client has to ask again", "client", client.Addr(), "transfers", limit)
+		return
 	}
-	start := time.Now()
-	client := remote(to)
-	log := s.logger().With("file", printable(name), "client", client)
-	f, err := s.open(name)
-	if err != nil {
-		s.metrics.transfers.WithLabelValues("refused").Inc()
-		if s.warning.Allow() {
-			log.Warn("a file was asked for over TFTP that is not there", "error", err)
-		}
-		return err
-	}
-	defer f.Close()
-	s.record(client, name)
-	if info, err := f.Stat(); err == nil {
-		to.(tftp.OutgoingTransfer).SetSize(info.Size())
-	}
-	body := &reader{ctx: ctx, file: f}
-	n, err := to.ReadFrom(body)
-	switch took := time.Since(start); {
-	case err == nil:
-		s.metrics.transfers.WithLabelValues("sent").Inc()
-		s.metrics.bytes.Add(float64(n))
-		s.metrics.seconds.Observe(took.Seconds())
-		log.Debug("sent a file over TFTP", "bytes", n, "took", took)
-	case !body.begun.Load():
-		// ROMs ask for the size in a request that they never take up, or end
-		// with an error packet, and then ask again for the file.
-		s.metrics.transfers.WithLabelValues("probed").Inc()
-		log.Debug("a client only asked for a file's size over TFTP")
-	default:
-		s.metrics.transfers.WithLabelValues("broken").Inc()
-		if s.warning.Allow() {
-			log.Warn("a TFTP transfer broke off; the client will try again", "bytes", n, "took", took, "error", err)
-		}
-	}
-	return nil
+	s.metrics.running.Inc()
+	f.transfers.Go(func() {
+		defer s.metrics.running.Dec()
+		defer s.running.Add(-1)
+		s.answer(f.ctx, r, local, client)
+	})
 }
 
-// What a client is told.
-var (
-	errNotFile = errors.New("file not found")
-	errBusy    = errors.New("too many transfers at a time, try again")
-	errStopped = errors.New("the server is being stopped")
+// answer answers one read request.
+func (s *Server) answer(ctx context.Context, r request, local netip.Addr, client netip.AddrPort) {
+	log := s.logger().With("file", printable(r.file), "client", client.Addr())
+	conn, err := dial(local, client)
+	if err != nil {
+		s.metrics.outcome(outcomeBroken)
+		s.warn(log, "a TFTP client cannot be answered", "error", err)
+		return
+	}
+	defer conn.Close()
+	f, err := s.open(r)
+	if err != nil {
+		s.metrics.outcome(outcomeRefused)
+		s.warn(log, "a file was asked for over TFTP that is not there", "error", err)
+		tell(conn, err)
+		return
+	}
+	defer f.Close()
+	s.record(client.Addr(), r.file)
+	size, err := sizeOf(f, r.mode)
+	if err != nil {
+		s.metrics.outcome(outcomeBroken)
+		s.warn(log, "a file cannot be read for TFTP", "error", err)
+		tell(conn, errUnreadable)
+		return
+	}
+	agreed := r.agree(size, min(cmp.Or(s.BlockSize, usualBlock), conn.largestBlock()))
+	if agreed.window > 1 && agreed.block >= plainBlock { // smaller than an ERROR's message, that would be cut too
+		conn.segment(agreed.block + header)
+	}
+	t := &transfer{terms: agreed, channel: conn, file: newSource(f, size, agreed)}
+	start := time.Now()
+	err = t.run(ctx)
+	s.conclude(log, t, time.Since(start), err)
+	tell(conn, err)
+}
+
+// How a read request ends, for metrics and the log.
+const (
+	outcomeSent    = "sent"
+	outcomeRefused = "refused"
+	outcomeProbed  = "probed"         // the client wanted the file's size, or to know that it is there
+	outcomeAborted = "aborted"        // by the client
+	outcomeUnsure  = "unacknowledged" // all was sent; firmware that starts what it has does not always say so
+	outcomeBroken  = "broken"
 )
+
+// outcomeOf says how a transfer ended. ROMs ask for the size in a request that
+// they end with an error packet, or never take up, and then ask again for the file.
+func outcomeOf(t *transfer, err error) string {
+	var byClient *clientError
+	silent := errors.Is(err, errSilent) || errors.Is(err, errGone)
+	switch {
+	case err == nil:
+		return outcomeSent
+	case errors.As(err, &byClient) && !t.taken(), silent && t.blocks.acked < 0:
+		return outcomeProbed
+	case errors.As(err, &byClient):
+		return outcomeAborted
+	case silent && t.blocks.sent == t.blocks.last:
+		return outcomeUnsure
+	}
+	return outcomeBroken
+}
+
+// conclude counts a transfer that has ended, and tells the log.
+func (s *Server) conclude(log *slog.Logger, t *transfer, took time.Duration, err error) {
+	outcome := outcomeOf(t, err)
+	s.metrics.sent(t, outcome, took)
+	log = log.With("outcome", outcome, "block", t.block, "window", t.window, "blocks", max(0, t.blocks.acked), "resent", t.resent, "took", took)
+	switch outcome {
+	case outcomeSent:
+		log.Debug("sent a file over TFTP")
+	case outcomeProbed:
+		log.Debug("a client only asked for a file's size over TFTP")
+	case outcomeAborted, outcomeUnsure:
+		log.Debug("a client ended a TFTP transfer", "reason", err)
+	default:
+		s.warn(log, "a TFTP transfer broke off; the client will try again", "error", err)
+	}
+}
+
+func (s *Server) warn(log *slog.Logger, message string, args ...any) {
+	if s.warning.Allow() {
+		log.Warn(message, args...)
+	}
+}
+
+// What a client is told beside errStopped and errChanged.
+var (
+	errNotFile    = errors.New("file not found")
+	errMode       = errors.New("only the modes octet and netascii are served")
+	errUnreadable = errors.New("the file cannot be read")
+)
+
+// tell tells a client why it does not get a file, unless it ended that itself.
+func tell(conn *socket, err error) {
+	code, message := uint16(codeUndefined), errUnreadable
+	var byClient *clientError
+	switch {
+	case err == nil, errors.As(err, &byClient), errors.Is(err, errSilent), errors.Is(err, errGone):
+		return
+	case errors.Is(err, errNotFile):
+		code, message = codeNotFound, errNotFile
+	case errors.Is(err, errMode):
+		code, message = codeIllegal, errMode
+	case errors.Is(err, errStopped), errors.Is(err, errChanged):
+		message = err
+	}
+	conn.SetDeadline(time.Now().Add(timeout))
+	conn.Write(errorPacket(code, message.Error()))
+}
 
 // open opens a file by a clean relative name. One slash in front is what many
 // ROMs put there.
-func (s *Server) open(name string) (fs.File, error) {
-	clean := strings.TrimPrefix(name, "/")
+func (s *Server) open(r request) (fs.File, error) {
+	if r.mode != "octet" && r.mode != netasciiMode {
+		return nil, errMode
+	}
+	clean := strings.TrimPrefix(r.file, "/")
 	if !fs.ValidPath(clean) || clean == "." || strings.ContainsAny(clean, "\\\x00") {
 		return nil, errNotFile
 	}
@@ -200,28 +258,6 @@ func (s *Server) logger() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return s.Logger
-}
-
-// reader is a file that ends with its context, and that knows whether the
-// client wanted more of it than its size.
-type reader struct {
-	ctx   context.Context
-	file  fs.File
-	begun atomic.Bool
-}
-
-// Read implements io.Reader.
-func (r *reader) Read(b []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, errStopped
-	}
-	r.begun.Store(true)
-	return r.file.Read(b)
-}
-
-func remote(to io.ReaderFrom) netip.Addr {
-	u := to.(tftp.OutgoingTransfer).RemoteAddr()
-	return u.AddrPort().Addr().Unmap()
 }
 
 // printable keeps what a stranger sends from upsetting a log or a terminal.

@@ -1,0 +1,348 @@
+//go:build peers
+
+package tftp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestPeers runs other TFTP servers and this one in turn, each as a process of
+// its own in one network namespace, its clients in another, and prints what they
+// do as ratios: of the medians of runs that followed each other, since no other
+// figure means much on a machine that does other things beside. It asserts only
+// that every transfer came whole. See bench-peers in the Makefile.
+
+const (
+	peersServer = "10.78.0.1"
+	peersRoot   = "PILOTLIGHT_TFTP_PEERS_ROOT" // makes the test binary a server of this directory
+	peersRounds = 7
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(peersRoot); dir != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+		defer stop()
+		conn, err := net.ListenPacket("udp4", ":69")
+		if err == nil {
+			err = (&Server{Root: os.DirFS(dir)}).Serve(ctx, conn)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// peer is a TFTP server.
+type peer struct {
+	name    string
+	command func(root string) []string
+	windows bool // it negotiates windowsize
+	forks   bool // a process for each transfer, whose CPU time nobody collects
+}
+
+var peers = []peer{
+	{"pilotlight", func(string) []string { return []string{os.Args[0]} }, true, false},
+	{"dnsmasq", func(root string) []string {
+		return []string{"dnsmasq", "-k", "--port=0", "--enable-tftp", "--tftp-root=" + root, "--user=root", "--pid-file=", "--conf-file=/dev/null", "--log-facility=/dev/null"}
+	}, false, false},
+	{"tftpd-hpa", func(root string) []string { return []string{"in.tftpd", "-L", "-s", "-u", "root", root} }, false, true},
+	{"atftpd", func(root string) []string {
+		return []string{"atftpd", "--daemon", "--no-fork", "--user", "root", "--group", "root", "--verbose=1", "--maxthread", "200", root}
+	}, true, false},
+}
+
+// scene is what is measured of the servers that can do it.
+type scene struct {
+	name            string
+	clients, window int
+	each            int // how many times each client fetches the file
+	file            string
+}
+
+func TestPeers(t *testing.T) {
+	b := newBench(t)
+	for _, s := range []scene{
+		{name: "1 client, window 1", clients: 1, window: 1, each: 1, file: "16M"},
+		{name: "1 client, window 16", clients: 1, window: 16, each: 4, file: "60M"},
+		{name: "1 client, window 64", clients: 1, window: 64, each: 4, file: "60M"},
+		{name: "50 clients, window 1", clients: 50, window: 1, each: 2, file: "1M"},
+		{name: "50 clients, window 16", clients: 50, window: 16, each: 8, file: "1M"},
+	} {
+		b.compare(s)
+	}
+}
+
+// compare runs the servers in turn, again and again, and prints ours against
+// each of them.
+func (b *bench) compare(s scene) {
+	var able []peer
+	for _, p := range peers {
+		if p.windows || s.window == 1 {
+			able = append(able, p)
+		}
+	}
+	rates, costs := make(map[string][]float64), make(map[string][]float64)
+	for range peersRounds {
+		for _, p := range able {
+			rate, cost := b.run(p, s)
+			rates[p.name], costs[p.name] = append(rates[p.name], rate), append(costs[p.name], cost)
+		}
+	}
+	ours := able[0].name
+	for _, p := range able {
+		rate, cost := median(rates[p.name]), median(costs[p.name])
+		line := fmt.Sprintf("%-22s %-10s %7.1f MB/s", s.name, p.name, rate)
+		if !p.forks {
+			line += fmt.Sprintf(" %6.2f CPU s/GB", cost)
+		}
+		if p.name != ours {
+			line += fmt.Sprintf("   ours: %5.2f x the rate", median(rates[ours])/rate)
+		}
+		if p.name != ours && !p.forks {
+			line += fmt.Sprintf(" at %4.2f x the CPU", median(costs[ours])/cost)
+		}
+		b.t.Log(line)
+	}
+}
+
+func median(of []float64) float64 {
+	of = slices.Sorted(slices.Values(of))
+	return of[len(of)/2]
+}
+
+// bench is two namespaces and the files that are fetched.
+type bench struct {
+	t              *testing.T
+	root           string
+	server, client string
+	files          map[string][]byte
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("this makes network namespaces: run it as root")
+	}
+	for _, tool := range []string{"ip", "dnsmasq", "in.tftpd", "atftpd"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%s is missing: make bench-peers installs it", tool)
+		}
+	}
+	id := strconv.Itoa(os.Getpid())
+	b := &bench{t: t, root: t.TempDir(), server: "plpeer-s" + id, client: "plpeer-c" + id, files: make(map[string][]byte)}
+	for name, size := range map[string]int{"1M": 1 << 20, "16M": 16 << 20, "60M": 60 << 20} {
+		body := make([]byte, size)
+		rand.NewChaCha8([32]byte{}).Read(body)
+		b.files[name] = body
+		if err := os.WriteFile(filepath.Join(b.root, name), body, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir := b.root; dir != "/"; dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755) // tftpd-hpa serves what all may read
+		if strings.Count(dir, "/") <= 2 {
+			break
+		}
+	}
+	t.Cleanup(func() {
+		exec.Command("ip", "netns", "del", b.client).Run()
+		exec.Command("ip", "netns", "del", b.server).Run()
+	})
+	for _, args := range []string{
+		"netns add " + b.server, "netns add " + b.client,
+		"-n " + b.server + " link add s0 type veth peer name c0 netns " + b.client,
+		"-n " + b.server + " addr add " + peersServer + "/24 dev s0", "-n " + b.client + " addr add 10.78.0.2/24 dev c0",
+		"-n " + b.server + " link set lo up", "-n " + b.server + " link set s0 up", "-n " + b.client + " link set c0 up",
+	} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v\n%s", args, err, out)
+		}
+	}
+	return b
+}
+
+// run starts a server, has its clients fetch all that they are to, and stops it.
+// It returns megabytes a second, and seconds of the server's CPU time a gigabyte.
+func (b *bench) run(p peer, s scene) (rate, cost float64) {
+	b.t.Helper()
+	var said bytes.Buffer
+	cmd := exec.Command("ip", append([]string{"netns", "exec", b.server}, p.command(b.root)...)...)
+	cmd.Env, cmd.Stderr = os.Environ(), &said
+	if p.name == "pilotlight" {
+		cmd.Env = append(cmd.Env, peersRoot+"="+b.root)
+	}
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.await()
+	start := time.Now()
+	var clients sync.WaitGroup
+	for range s.clients {
+		clients.Go(func() {
+			for range s.each {
+				if err := b.fetch(s.file, s.window); err != nil {
+					b.t.Errorf("%s of %s: %v", s.file, p.name, err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	took := time.Since(start)
+	cmd.Process.Signal(unix.SIGTERM)
+	cmd.Wait()
+	if b.t.Failed() {
+		b.t.Fatalf("%s, %s: it says\n%s", p.name, s.name, said.String())
+	}
+	sent := float64(s.clients*s.each*len(b.files[s.file])) / 1e6
+	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return sent / took.Seconds(), used.Seconds() / (sent + 1) * 1e3
+}
+
+// await waits until the server is there.
+func (b *bench) await() {
+	b.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := b.fetch("1M", 1)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("the server does not answer: %v", err)
+		}
+	}
+}
+
+// fetch gets a file and compares it. It is a client that does not hold a server
+// up: one blocking system call a packet.
+func (b *bench) fetch(file string, window int) error {
+	const block = 1428
+	fd, err := b.socket()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	server := &unix.SockaddrInet4{Port: 69, Addr: [4]byte(net.ParseIP(peersServer).To4())}
+	ask := rrq(file, "octet", "blksize", strconv.Itoa(block))
+	if window > 1 {
+		ask = rrq(file, "octet", "blksize", strconv.Itoa(block), "windowsize", strconv.Itoa(window))
+	}
+	if err := unix.Sendto(fd, ask, 0, server); err != nil {
+		return err
+	}
+	in := make([]byte, 2048)
+	n, from, err := unix.Recvfrom(fd, in, 0)
+	for err == unix.EINTR {
+		n, from, err = unix.Recvfrom(fd, in, 0)
+	}
+	if err != nil {
+		return err
+	}
+	if opcode(in[:n]) != opOack || window > 1 && !bytes.Contains(in[:n], []byte("windowsize\x00"+strconv.Itoa(window)+"\x00")) {
+		return fmt.Errorf("the answer is %q", in[:n])
+	}
+	if err := unix.Connect(fd, from); err != nil {
+		return err
+	}
+	return take(fd, b.files[file], block, window)
+}
+
+// take receives a file by the rules of RFC 7440, from its first block on.
+func take(fd int, want []byte, block, window int) error {
+	in, ack := make([]byte, 2048), []byte{0, opAck, 0, 0}
+	acknowledge := func(n int) {
+		binary.BigEndian.PutUint16(ack[2:], uint16(n))
+		unix.Write(fd, ack)
+	}
+	acknowledge(0)
+	for got, acked := 0, 0; ; {
+		n, err := unix.Read(fd, in)
+		if err != nil {
+			if err == unix.EINTR {
+				continue
+			}
+			if err == unix.EAGAIN { // the timeout
+				acknowledge(got)
+				acked = got
+				continue
+			}
+			return fmt.Errorf("after %d blocks: %w", got, err)
+		}
+		if opcode(in[:n]) != opData {
+			return fmt.Errorf("after %d blocks: %q", got, in[:n])
+		}
+		if binary.BigEndian.Uint16(in[2:]) != uint16(got+1) {
+			if got > acked { // a gap, told once
+				acknowledge(got)
+				acked = got
+			}
+			continue
+		}
+		if !bytes.HasPrefix(want[got*block:], in[header:n]) {
+			return fmt.Errorf("block %d is another", got+1)
+		}
+		got++
+		last := n < header+block
+		if last || got-acked == window {
+			acknowledge(got)
+			acked = got
+		}
+		if last {
+			if whole := (got-1)*block + n - header; whole != len(want) {
+				return fmt.Errorf("%d bytes came of %d", whole, len(want))
+			}
+			return nil
+		}
+	}
+}
+
+// socket makes a socket in the clients' namespace.
+func (b *bench) socket() (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return 0, err
+	}
+	defer own.Close()
+	other, err := os.Open("/run/netns/" + b.client)
+	if err != nil {
+		return 0, err
+	}
+	defer other.Close()
+	if err := unix.Setns(int(other.Fd()), unix.CLONE_NEWNET); err != nil {
+		return 0, err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
+		return 0, back
+	}
+	if err != nil {
+		return 0, err
+	}
+	timeout := unix.Timeval{Usec: 500_000}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		return 0, err
+	}
+	return fd, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
+}
