@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +33,16 @@ type Server struct {
 	// Root holds the loaders: os.DirFS("/usr/lib/ipxe"). Only clean relative
 	// names are looked up in it. Its symbolic links are the operator's doing
 	// and are followed: Debian's ipxe.efi is one.
-	Root       fs.FS
+	Root fs.FS
+
+	// Files has what is beside Root: made for the machine that asks, or kept
+	// elsewhere. fs.ErrNotExist sends a request on to Root; nil has nothing.
+	Files func(ctx context.Context, client netip.Addr, name string) (fs.File, error)
+
+	// Left says why the machine at an address is to load nothing: it boots from
+	// its disk. nil leaves none to theirs.
+	Left func(netip.Addr) (why string, left bool)
+
 	BlockSize  int                                  // the largest block, if the path bears it; 0 is 1468
 	Snapshot   func() *cluster.Snapshot             // may be nil: then nothing is recorded
 	Owner      func(netip.Addr) (cluster.MAC, bool) // whose address it is; may be nil
@@ -114,10 +125,9 @@ func (s *Server) answer(ctx context.Context, r request, local netip.Addr, client
 		return
 	}
 	defer conn.Close()
-	f, err := s.open(r)
+	f, err := s.open(ctx, r, client.Addr())
 	if err != nil {
-		s.metrics.outcome(outcomeRefused)
-		s.warn(log, "a file was asked for over TFTP that is not there", "error", err)
+		s.refuse(log, r.file, err)
 		tell(conn, err)
 		return
 	}
@@ -149,6 +159,7 @@ const (
 	outcomeAborted = "aborted"        // by the client
 	outcomeUnsure  = "unacknowledged" // all was sent; firmware that starts what it has does not always say so
 	outcomeBroken  = "broken"
+	outcomeLeft    = "left-to-disk" // the machine is to load nothing
 )
 
 // outcomeOf says how a transfer ended. ROMs ask for the size in a request that
@@ -192,6 +203,34 @@ func (s *Server) warn(log *slog.Logger, message string, args ...any) {
 	}
 }
 
+// refuse counts a file that a client does not get, and tells the log.
+func (s *Server) refuse(log *slog.Logger, name string, err error) {
+	var left *leftError
+	switch {
+	case errors.As(err, &left):
+		s.metrics.outcome(outcomeLeft)
+		log.Debug("a machine that boots from its disk asked for a loader", "reason", left.why)
+	case isProbe(strings.TrimPrefix(name, "/")):
+		s.metrics.outcome(outcomeProbed)
+		log.Debug("a client looked whether a file is there", "error", err)
+	default:
+		s.metrics.outcome(outcomeRefused)
+		s.warn(log, "a file was asked for over TFTP that is not there", "error", err)
+	}
+}
+
+// isProbe reports whether a file is one that loaders look for and do without:
+// iPXE its script, shim what may revoke it, GRUB its modules, words and fonts.
+func isProbe(name string) bool {
+	return slices.Contains([]string{"autoexec.ipxe", "revocations.efi", "shim_certificate.efi"}, path.Base(name)) || strings.HasPrefix(name, "grub/")
+}
+
+// leftError is for a machine that is to load nothing.
+type leftError struct{ why string }
+
+// Error implements error.
+func (e *leftError) Error() string { return e.why }
+
 // What a client is told beside errStopped and errChanged.
 var (
 	errNotFile    = errors.New("file not found")
@@ -212,6 +251,8 @@ func tell(conn *socket, err error) {
 		code, message = codeIllegal, errMode
 	case errors.Is(err, errStopped), errors.Is(err, errChanged):
 		message = err
+	case errors.As(err, new(*leftError)):
+		code, message = codeNotFound, err
 	}
 	conn.SetDeadline(time.Now().Add(timeout))
 	conn.Write(errorPacket(code, message.Error()))
@@ -219,7 +260,7 @@ func tell(conn *socket, err error) {
 
 // open opens a file by a clean relative name. One slash in front is what many
 // ROMs put there.
-func (s *Server) open(r request) (fs.File, error) {
+func (s *Server) open(ctx context.Context, r request, client netip.Addr) (fs.File, error) {
 	if r.mode != "octet" && r.mode != netasciiMode {
 		return nil, errMode
 	}
@@ -227,15 +268,29 @@ func (s *Server) open(r request) (fs.File, error) {
 	if !fs.ValidPath(clean) || clean == "." || strings.ContainsAny(clean, "\\\x00") {
 		return nil, errNotFile
 	}
-	f, err := s.Root.Open(clean)
+	if s.Left != nil {
+		if why, left := s.Left(client); left {
+			return nil, &leftError{why}
+		}
+	}
+	f, err := s.find(ctx, client, clean)
 	if err != nil {
-		return nil, errNotFile
+		return nil, fmt.Errorf("%w: %w", errNotFile, err)
 	}
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		f.Close()
 		return nil, errNotFile
 	}
 	return f, nil
+}
+
+func (s *Server) find(ctx context.Context, client netip.Addr, name string) (fs.File, error) {
+	if s.Files != nil {
+		if f, err := s.Files(ctx, client, name); !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
+	return s.Root.Open(name)
 }
 
 func (s *Server) record(client netip.Addr, name string) {

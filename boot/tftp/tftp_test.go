@@ -222,7 +222,7 @@ func FuzzName(f *testing.F) {
 	}
 	s := &Server{Root: root}
 	f.Fuzz(func(t *testing.T, name string) {
-		file, err := s.open(request{file: name, mode: "octet"})
+		file, err := s.open(t.Context(), request{file: name, mode: "octet"}, netip.Addr{})
 		if err != nil {
 			return
 		}
