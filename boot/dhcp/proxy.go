@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -83,21 +84,77 @@ func (e *exchange) beside() *outbound {
 	}
 	switch {
 	case m.kind == dhcpv4.MessageTypeDiscover && !e.pxe:
+		if e.s.misled.has(m.mac, e.now) {
+			return nil
+		}
 		e.record("asks as "+e.what(), netip.Addr{}, true)
-		return e.encodeProxy(dhcpv4.MessageTypeOffer)
+		return e.tell(dhcpv4.MessageTypeOffer)
 	case m.kind == dhcpv4.MessageTypeRequest && e.pxe:
 		e.record("asks on port 4011 as "+e.what(), m.client, false)
-		return e.encodeProxy(dhcpv4.MessageTypeAck)
+		return e.tell(dhcpv4.MessageTypeAck)
 	case m.kind == dhcpv4.MessageTypeRequest:
-		// One that asks us for a boot file and nobody for an address. Every
-		// other is a machine's word to the server that lends it one.
-		if e.named() && !m.requested.IsValid() {
-			return e.encodeProxy(dhcpv4.MessageTypeAck)
-		}
+		return e.besideRequest()
 	case m.kind == dhcpv4.MessageTypeInform:
-		return e.encodeProxy(dhcpv4.MessageTypeAck)
+		return e.tell(dhcpv4.MessageTypeAck)
 	}
 	return nil
+}
+
+// besideRequest answers a REQUEST on port 67. One is a machine's that has its
+// address and asks us for a boot file. Every other is a machine's word to the
+// server that lends it an address, and never ours to acknowledge.
+//
+// Some clients say that they are firmware and know nothing of proxies: udhcpc
+// with -V PXEClient takes the first offer and asks us for 0.0.0.0. Such a one
+// is told no, and hears nothing of us when it begins again.
+func (e *exchange) besideRequest() *outbound {
+	switch {
+	case !e.named():
+		return nil
+	case e.m.packet.Options.Has(dhcpv4.OptionRequestedIPAddress):
+		e.s.misled.add(e.m.mac, e.now)
+		return e.refuse("no address is lent here: take another server's offer")
+	case e.m.client.IsValid():
+		return e.tell(dhcpv4.MessageTypeAck)
+	}
+	return nil
+}
+
+const (
+	misledLimit = 1000
+	misledTime  = time.Minute // from a mistake to the client's next boot
+)
+
+// misled are clients that took a proxy offer for an address.
+type misled struct {
+	mu    sync.Mutex
+	since map[cluster.MAC]time.Time
+}
+
+func (l *misled) add(mac cluster.MAC, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.since) >= misledLimit {
+		clear(l.since) // what is lost costs a client one more try
+	}
+	if l.since == nil {
+		l.since = make(map[cluster.MAC]time.Time)
+	}
+	l.since[mac] = now
+}
+
+func (l *misled) has(mac cluster.MAC, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, ok := l.since[mac]
+	return ok && now.Sub(at) < misledTime
+}
+
+// tell answers, and says so to whoever looks closely.
+func (e *exchange) tell(kind dhcpv4.MessageType) *outbound {
+	e.s.logger().Debug("told a machine what to boot", "mac", e.m.mac, "host", e.host.Name, "asks", e.what(), "type", e.m.kind,
+		"port4011", e.pxe, "why", e.reply.Why)
+	return e.encodeProxy(kind)
 }
 
 // named reports whether the client chose us.

@@ -251,7 +251,7 @@ func (s *Server) rival(n *cluster.Network, r Rival) {
 	if now.MAC.IsZero() {
 		now.MAC, _ = s.neighbours.Of(now.Server)
 	}
-	log := s.logger().With("server", now.Server, "mac", now.MAC, "network", n.Name)
+	log := s.logger().With("server", now.Name(), "network", n.Name)
 	if len(harm) == 0 && n.DHCP == cluster.DHCPProxy {
 		log.Info("another DHCP server answers here, as it should with dhcp: proxy")
 	}

@@ -59,6 +59,7 @@ type Server struct {
 	seen       sightings
 	neighbours Neighbours
 	rivals     rivals
+	misled     misled
 	places     places // of port 67
 	quiet      quiet
 	metrics    *metrics

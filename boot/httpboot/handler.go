@@ -69,7 +69,8 @@ const (
 // changed after.
 type Handler struct {
 	Snapshot   func() *cluster.Snapshot
-	Owner      func(netip.Addr) (cluster.MAC, bool) // the machine to which an address is lent
+	Owner      func(netip.Addr) (cluster.MAC, bool) // the machine to which an address is lent, or that was seen to take it
+	Neighbour  func(netip.Addr) (cluster.MAC, bool) // the machine that answers for an address on a link of ours; may be nil
 	Configs    Configs
 	Files      Files
 	Loaders    fs.FS         // for UEFI HTTP Boot; nil serves none

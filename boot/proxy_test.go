@@ -1,0 +1,99 @@
+//go:build integration
+
+package boot_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Clients beside somebody else's DHCP server get their address from that one,
+// also when they say that they are firmware. dnsmasq looks first, with a ping,
+// whether an address is free: by then our offer has come.
+func TestIntegrationProxyClients(t *testing.T) {
+	for _, other := range otherServers {
+		t.Run(other.name, func(t *testing.T) {
+			b := newBeside(t, other, "", "proxy")
+			script := (&lab{t: t, dir: b.dir}).script()
+			conf := filepath.Join(b.dir, "firmware.conf")
+			const pxe = "option arch code 93 = unsigned integer 16;\nsend arch 0;\nsend vendor-class-identifier \"PXEClient:Arch:00000:UNDI:002001\";\n"
+			if err := os.WriteFile(conf, []byte(pxe), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			udhcpc := []string{"udhcpc", "-i", "c0", "-n", "-q", "-f", "-t", "20", "-s", script}
+			dhclient := func(more ...string) []string {
+				return append([]string{"dhclient", "-4", "-v", "-1", "-sf", script, "-lf", filepath.Join(b.dir, "dhclient.leases"), "-pf", filepath.Join(b.dir, "dhclient.pid")}, append(more, "c0")...)
+			}
+			for _, row := range []struct {
+				what string
+				args []string
+				has  []string
+			}{
+				{"udhcpc as firmware", append(udhcpc[:len(udhcpc):len(udhcpc)], "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000"), []string{"event bound", "ip=10.77.2.", "serverid=" + otherAddr}},
+				{"udhcpc", udhcpc, []string{"event bound", "ip=10.77.2.", "serverid=" + otherAddr}},
+				{"dhclient as firmware", dhclient("-cf", conf), []string{"DHCPACK of 10.77.2.", "from " + otherAddr, "bound to 10.77.2."}},
+				{"dhclient", dhclient(), []string{"DHCPACK of 10.77.2.", "from " + otherAddr, "bound to 10.77.2."}},
+			} {
+				out := b.run(row.args[0], row.args[1:]...)
+				contains(t, out, row.has...)
+				_, bound, _ := strings.Cut(out, "event bound")
+				if strings.Contains(out, "DHCPACK of 0.0.0.0") || strings.Contains(bound, serverAddr) {
+					t.Errorf("%s took something of ours for a lease:\n%s", row.what, out)
+				}
+				if strings.HasPrefix(row.what, "dhclient") {
+					b.run("dhclient", "-x", "-lf", filepath.Join(b.dir, "dhclient.leases"), "-pf", filepath.Join(b.dir, "dhclient.pid"), "c0")
+				}
+				b.run("ip", "addr", "flush", "dev", "c0")
+				os.Remove(filepath.Join(b.dir, "dhclient.leases"))
+			}
+			await(t, b.log, `told a machine what to boot.*type=DISCOVER`, time.Minute) // it was there to be taken
+		})
+	}
+}
+
+// The config goes to the machine whose card answers for the address.
+func TestIntegrationProxyConfig(t *testing.T) {
+	b := newBeside(t, otherServers[1], "", "proxy")
+	script := (&lab{t: t, dir: b.dir}).script()
+	url := "http://" + serverAddr + ":8080"
+	b.run("udhcpc", "-i", "c0", "-n", "-q", "-f", "-t", "20", "-s", script)
+	contains(t, b.run("curl", "-sSH", "Accept: x/y", url+"/ignition?mac="+hostMAC), "web1 x/y")
+	// Another machine in the same place.
+	b.run("ip", "link", "set", "c0", "down")
+	b.run("ip", "link", "set", "c0", "address", "52:54:00:77:00:66", "up")
+	b.ip("-n " + b.server + " neigh flush all")
+	b.run("ip", "addr", "flush", "dev", "c0")
+	b.run("ip", "addr", "add", "10.77.2.10/16", "dev", "c0")
+	contains(t, b.run("curl", "-sSi", url+"/ignition?mac="+hostMAC), "503 Service Unavailable", "Retry-After:", "52:54:00:77:00:66 answers for that address, which no document names")
+}
+
+// A server that nobody has told us of is found, and what it does to a boot.
+func TestIntegrationConflicts(t *testing.T) {
+	for _, other := range otherServers {
+		for mode, says := range map[string][]string{
+			"proxy": {`in the way of a boot.*server="10.77.0.3 \(([0-9a-f:]{17})\)".*it tells machines to boot .*theirs.efi`},
+			"":      {`in the way of a boot.*server="10.77.0.3 \(([0-9a-f:]{17})\)".*it gives addresses too`, `in the way of a boot.*it tells machines to boot .*theirs.efi`},
+		} {
+			t.Run(other.name+" "+mode, func(t *testing.T) {
+				b := newBeside(t, other, "theirs.efi", mode)
+				for _, pattern := range says {
+					await(t, b.log, pattern, time.Minute)
+				}
+				contains(t, read(b.log), b.mac(b.other, "o0"))
+				if said := read(b.rival); strings.Contains(said, "DHCPACK") || strings.Contains(said, "LEASE_ALLOC") {
+					t.Errorf("our probe took a lease:\n%s", said)
+				}
+			})
+		}
+	}
+}
+
+// With dhcp: proxy and nobody else, no machine gets an address.
+func TestIntegrationNobodyGivesAddresses(t *testing.T) {
+	nobody := otherServer{"nobody", func(*beside, string) []string { return []string{"sh", "-c", "echo here; exec sleep 1000"} }, "here"}
+	b := newBeside(t, nobody, "", "proxy")
+	await(t, b.log, "machines on a network get no address", 3*time.Minute)
+}
