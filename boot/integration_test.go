@@ -120,7 +120,9 @@ func serve(dir string) error {
 	running.Go(func() { complain(d.Serve(ctx, udp67)) })
 	running.Go(func() { complain(d.ServePXE(ctx, udp4011)) })
 	running.Go(func() { d.Watch(ctx) })
-	running.Go(func() { complain((&dhcp.Advertiser{Snapshot: snapshot, Logger: log}).Serve(ctx, icmp6)) })
+	running.Go(func() {
+		complain((&dhcp.Advertiser{Snapshot: snapshot, Boots: d.BootsBeside, Logger: log}).Serve(ctx, icmp6))
+	})
 	running.Go(func() { complain(f.Serve(ctx, udp69)) })
 	running.Go(func() { web.Serve(tcp) })
 	fmt.Println("ready")

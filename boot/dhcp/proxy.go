@@ -84,7 +84,7 @@ func (e *exchange) beside() *outbound {
 	}
 	switch {
 	case m.kind == dhcpv4.MessageTypeDiscover && !e.pxe:
-		if e.s.misled.has(m.mac, e.now) {
+		if e.s.misled.has(m.mac, e.now, misledTime) {
 			return nil
 		}
 		e.record("asks as "+e.what(), netip.Addr{}, true)
@@ -121,37 +121,45 @@ func (e *exchange) besideRequest() *outbound {
 }
 
 const (
-	misledLimit = 1000
-	misledTime  = time.Minute // from a mistake to the client's next boot
+	latelyLimit = 1000
+	misledTime  = time.Minute      // from a mistake to the client's next boot
+	solicitTime = 20 * time.Second // for which iPXE asks for a router, at most
 )
 
-// misled are clients that took a proxy offer for an address.
-type misled struct {
-	mu    sync.Mutex
-	since map[cluster.MAC]time.Time
+// lately are machines of which something happened a moment ago.
+type lately struct {
+	mu sync.Mutex
+	at map[cluster.MAC]time.Time
 }
 
-func (l *misled) add(mac cluster.MAC, now time.Time) {
+func (l *lately) add(mac cluster.MAC, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.since) >= misledLimit {
-		clear(l.since) // what is lost costs a client one more try
+	if len(l.at) >= latelyLimit {
+		clear(l.at) // what is lost costs a machine one more try
 	}
-	if l.since == nil {
-		l.since = make(map[cluster.MAC]time.Time)
+	if l.at == nil {
+		l.at = make(map[cluster.MAC]time.Time)
 	}
-	l.since[mac] = now
+	l.at[mac] = now
 }
 
-func (l *misled) has(mac cluster.MAC, now time.Time) bool {
+func (l *lately) has(mac cluster.MAC, now time.Time, within time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, ok := l.since[mac]
-	return ok && now.Sub(at) < misledTime
+	at, ok := l.at[mac]
+	return ok && now.Sub(at) < within
 }
+
+// BootsBeside reports whether a machine's iPXE was told what to boot a moment
+// ago, on a network with dhcp: proxy.
+func (s *Server) BootsBeside(mac cluster.MAC) bool { return s.told.has(mac, time.Now(), solicitTime) }
 
 // tell answers, and says so to whoever looks closely.
 func (e *exchange) tell(kind dhcpv4.MessageType) *outbound {
+	if e.m.request.IsIPXE() {
+		e.s.told.add(e.m.mac, e.now)
+	}
 	e.s.logger().Debug("told a machine what to boot", "mac", e.m.mac, "host", e.host.Name, "asks", e.what(), "type", e.m.kind,
 		"port4011", e.pxe, "why", e.reply.Why)
 	return e.encodeProxy(kind)

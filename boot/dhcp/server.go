@@ -59,7 +59,8 @@ type Server struct {
 	seen       sightings
 	neighbours Neighbours
 	rivals     rivals
-	misled     misled
+	misled     lately // clients that took a proxy offer for an address
+	told       lately // iPXE, what to boot beside another server
 	places     places // of port 67
 	quiet      quiet
 	metrics    *metrics

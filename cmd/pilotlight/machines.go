@@ -158,7 +158,7 @@ func (b *bootServices) advertise(ctx context.Context) {
 		b.s.log.Info("no IPv6 here: some iPXE clients wait for a router before they boot", "err", err)
 		return
 	}
-	a := &dhcp.Advertiser{Snapshot: b.s.Snapshot, Logger: b.s.log.With("service", "ra")}
+	a := &dhcp.Advertiser{Snapshot: b.s.Snapshot, Boots: b.dhcp.BootsBeside, Logger: b.s.log.With("service", "ra")}
 	b.s.group.Go(func() error { return a.Serve(ctx, conn) })
 }
 
