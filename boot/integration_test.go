@@ -145,8 +145,9 @@ func documents(dir string, mode cluster.DHCPMode) []cluster.Document {
 		network.DNS = []netip.Addr{netip.MustParseAddr("10.77.0.53")}
 		host.Address = netip.MustParseAddr(hostAddr)
 	}
+	far := &cluster.Network{Meta: cluster.Meta{Name: "far"}, CIDR: netip.MustParsePrefix("10.78.0.0/16"), DHCP: network.DHCP} // behind a relay
 	return []cluster.Document{
-		network, host,
+		network, far, host,
 		&cluster.Image{
 			Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: filepath.Join(dir, "kernel"), SHA256: "k"},
 			Initrd: []cluster.File{{URL: filepath.Join(dir, "initrd"), SHA256: "i"}},

@@ -4,7 +4,10 @@ package boot_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +71,52 @@ func TestIntegrationProxyConfig(t *testing.T) {
 	b.run("ip", "addr", "flush", "dev", "c0")
 	b.run("ip", "addr", "add", "10.77.2.10/16", "dev", "c0")
 	contains(t, b.run("curl", "-sSi", url+"/ignition?mac="+hostMAC), "503 Service Unavailable", "Retry-After:", "52:54:00:77:00:66 answers for that address, which no document names")
+}
+
+// Behind a relay, ARP says nothing of a machine; what went by when it took its
+// address does.
+func TestIntegrationProxyRelayed(t *testing.T) {
+	b := newBeside(t, otherServers[1], "", "proxy")
+	relay := "plprox-r" + strconv.Itoa(os.Getpid())
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", relay).Run() })
+	b.ip("netns add " + relay)
+	b.ip("-n " + relay + " link set lo up")
+	b.ip("-n " + b.lan + " link add pr0 type veth peer name r0 netns " + relay)
+	b.ip("-n " + b.lan + " link set pr0 master br0 up")
+	b.ip("-n " + b.client + " link del c0")
+	b.ip("-n " + relay + " link add r1 type veth peer name c0 netns " + b.client)
+	b.ip("-n " + b.client + " link set c0 address " + hostMAC + " up")
+	b.ip("-n " + relay + " addr add 10.77.0.9/16 dev r0")
+	b.ip("-n " + relay + " addr add 10.78.0.1/16 dev r1")
+	b.ip("-n " + relay + " link set r0 up")
+	b.ip("-n " + relay + " link set r1 up")
+	b.ip("netns exec " + relay + " sysctl -qw net.ipv4.ip_forward=1")
+	b.ip("-n " + b.server + " route add 10.78.0.0/16 via 10.77.0.9")
+	b.ip("-n " + b.other + " route add 10.78.0.0/16 via 10.77.0.9")
+	log := filepath.Join(b.dir, "relay.log")
+	b.daemon(relay, log, nil, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=", "--log-facility=-",
+		"--dhcp-relay=10.78.0.1,"+otherAddr, "--dhcp-relay=10.78.0.1,"+serverAddr)
+	await(t, log, "DHCP relay from 10.78.0.1 to "+serverAddr, time.Minute)
+
+	script, url := (&lab{t: t, dir: b.dir}).script(), "http://"+serverAddr+":8080"
+	out := b.run("udhcpc", "-i", "c0", "-n", "-q", "-f", "-t", "20", "-s", script, "-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000")
+	contains(t, out, "event bound", "ip=10.78.2.", "serverid="+otherAddr)
+	await(t, b.log, "told a machine what to boot.*type=DISCOVER", time.Minute)
+	address := regexp.MustCompile(`ip=(10\.78\.2\.\d+)`).FindStringSubmatch(out)[1]
+	b.run("ip", "route", "add", "default", "via", "10.78.0.1")
+	contains(t, b.run("curl", "-sSH", "Accept: x/y", url+"/ignition?mac="+hostMAC), "web1 x/y")
+	// A machine that took no address, and one that has another's.
+	b.run("ip", "addr", "add", "10.78.9.9/16", "dev", "c0")
+	contains(t, b.run("curl", "-sSi", "--interface", "10.78.9.9", url+"/ignition?mac="+hostMAC), "503 Service Unavailable", "nobody was seen to take that address")
+	b.run("ip", "link", "set", "c0", "down")
+	b.run("ip", "link", "set", "c0", "address", "52:54:00:77:00:66", "up")
+	b.run("ip", "addr", "flush", "dev", "c0")
+	thief := b.run("udhcpc", "-i", "c0", "-n", "-q", "-f", "-t", "20", "-s", script)
+	if strings.Contains(thief, "ip="+address+"\n") {
+		t.Fatalf("two machines have one address:\n%s", thief)
+	}
+	b.run("ip", "route", "replace", "default", "via", "10.78.0.1")
+	contains(t, b.run("curl", "-sSi", url+"/ignition?mac="+hostMAC), "503 Service Unavailable", "52:54:00:77:00:66 was seen to take that address, which is another machine")
 }
 
 // A server that nobody has told us of is found, and what it does to a boot.

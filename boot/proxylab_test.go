@@ -50,7 +50,8 @@ var otherServers = []otherServer{
 	{"kea", func(b *beside, boot string) []string {
 		const config = `{"Dhcp4": {"interfaces-config": {"interfaces": ["o0"]}, "valid-lifetime": 43200,
   "lease-database": {"type": "memfile", "persist": false}, "boot-file-name": %q,
-  "subnet4": [{"subnet": "10.77.0.0/16", "pools": [{"pool": "10.77.2.10 - 10.77.2.200"}]}],
+  "subnet4": [{"subnet": "10.77.0.0/16", "pools": [{"pool": "10.77.2.10 - 10.77.2.200"}]},
+    {"subnet": "10.78.0.0/16", "pools": [{"pool": "10.78.2.10 - 10.78.2.200"}], "option-data": [{"name": "routers", "data": "10.78.0.1"}]}],
   "loggers": [{"name": "kea-dhcp4", "severity": "INFO", "output_options": [{"output": "stdout"}]}]}}`
 		file := filepath.Join(b.dir, "kea.json")
 		if err := os.WriteFile(file, fmt.Appendf(nil, config, boot), 0o600); err != nil {
