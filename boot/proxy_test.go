@@ -142,7 +142,6 @@ func TestIntegrationConflicts(t *testing.T) {
 
 // With dhcp: proxy and nobody else, no machine gets an address.
 func TestIntegrationNobodyGivesAddresses(t *testing.T) {
-	nobody := otherServer{"nobody", func(*beside, string) []string { return []string{"sh", "-c", "echo here; exec sleep 1000"} }, "here"}
 	b := newBeside(t, nobody, "", "proxy")
 	await(t, b.log, "machines on a network get no address", 3*time.Minute)
 }

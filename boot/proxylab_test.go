@@ -61,6 +61,9 @@ var otherServers = []otherServer{
 	}, "DHCP4_STARTED"},
 }
 
+// nobody is where there is no other server.
+var nobody = otherServer{"nobody", func(*beside, string) []string { return []string{"sh", "-c", "echo here; exec sleep 10000"} }, "here"}
+
 // newBeside makes the network, and starts both servers on it.
 func newBeside(t *testing.T, other otherServer, boot, mode string) *beside {
 	t.Helper()

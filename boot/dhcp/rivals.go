@@ -45,7 +45,10 @@ func (r *Rival) Name() string {
 	return fmt.Sprintf("%s (%s)", r.Server, r.MAC)
 }
 
-// Harm says what a rival does to a boot, and what to do about it.
+// Harm says what a rival does to a boot, and what to do about it. Beside one
+// that gives addresses OVMF 2022.11 takes a proxy's file although that one names a
+// file too, until it says PXEClient: then OVMF asks it on port 4011, and only it.
+// iPXE takes ours either way, by its priority (proxyOptions).
 func (r *Rival) Harm(mode cluster.DHCPMode) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -60,7 +63,7 @@ func (r *Rival) Harm(mode cluster.DHCPMode) []string {
 		if r.From.IsValid() {
 			from = " from " + r.From.String()
 		}
-		say("it tells machines to boot %q%s, which firmware may take instead of ours (UEFI takes it of the server that gives the address); remove the boot file there (filename, option 67)", r.File, from)
+		say("it tells machines to boot %q%s, which firmware may take instead of ours; remove the boot file there (filename, option 67)", r.File, from)
 	} else if r.From.IsValid() && r.From != r.Server {
 		say("it tells machines to boot from %s (next-server); remove that there", r.From)
 	}

@@ -43,6 +43,7 @@ func (b *bootServices) Explain(_ context.Context, who string) (api.Explanation, 
 // explainStranger says what a machine gets that no document names.
 func (b *bootServices) explainStranger(snap *cluster.Snapshot, mac cluster.MAC, e api.Explanation) api.Explanation {
 	gets := "it gets an address from a pool and no boot options"
+	var conflicts []string
 	if n := b.networkOf(snap, mac); n != nil {
 		e.Network = n.Name
 		switch n.DHCP {
@@ -52,13 +53,13 @@ func (b *bootServices) explainStranger(snap *cluster.Snapshot, mac cluster.MAC, 
 		default:
 			gets = "it gets nothing from here; network " + n.Name + " is dhcp: off"
 		}
-		defer func() { e.Why = append(e.Why, b.conflicts(n)...) }()
+		conflicts = b.conflicts(n)
 	}
 	if a, ok := b.dhcp.LeaseOf(mac); ok {
 		e.Address = a.String()
 	}
-	e.Why = []string{fmt.Sprintf("no document names %s: %s", mac, gets),
-		fmt.Sprintf("to boot it, apply:  kind: host, name: NAME, macs: [%q], profile: PROFILE", mac)}
+	e.Why = append([]string{fmt.Sprintf("no document names %s: %s", mac, gets),
+		fmt.Sprintf("to boot it, apply:  kind: host, name: NAME, macs: [%q], profile: PROFILE", mac)}, conflicts...)
 	return e
 }
 

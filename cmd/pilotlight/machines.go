@@ -194,6 +194,9 @@ func (b *bootServices) describe() []string {
 		}
 		out = append(out, fmt.Sprintf("dhcp   %s  %s, %s, from %s", n.Name, n.CIDR, mode, serverAddress(n, *b.s.local.Load())))
 	}
+	if b.s.o.dhcp != "" && b.s.o.pxe != "" && b.needsDHCP(cluster.DHCPProxy) {
+		out = append(out, fmt.Sprintf("pxe    %s  what UEFI asks on networks with dhcp: proxy", b.s.o.pxe))
+	}
 	if b.loaders != nil && b.s.o.tftp != "" {
 		out = append(out, fmt.Sprintf("tftp   %s  loaders of %s", b.s.o.tftp, b.s.o.loaders))
 	}

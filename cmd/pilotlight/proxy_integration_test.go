@@ -31,6 +31,9 @@ func TestIntegrationProxy(t *testing.T) {
 	l.eventually("the other server is found", func() bool {
 		return strings.Contains(l.pilotlight("explain", "n1"), "conflict: DHCP server "+other+" ("+otherMAC+`): it tells machines to boot "theirs.0"`)
 	})
+	if out := l.pilotlight("explain", mac3); !strings.Contains(out, "it gets nothing from here") || !strings.Contains(out, "conflict: DHCP server "+other) {
+		t.Errorf("of a machine that no document names it says:\n%s", out)
+	}
 	good, thief := l.machine(mac1), l.machine(mac2)
 	address := l.lease(good)
 	l.lease(thief)
