@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 BUILD     = build
 
-.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration tools clean
+.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration firmware tools firmware-tools clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,7 +16,7 @@ build: ## the two binaries, in build/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pilotlight ./cmd/pilotlight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pilotlight-agent ./cmd/pilotlight-agent
 
-test: lint ring1 integration lab-test ## all three rings; installs the Debian packages that it needs
+test: lint ring1 integration firmware lab-test ## all three rings; installs the Debian packages that it needs
 
 ring1 race: ## no root, no network beyond loopback, under the race detector
 	$(GO) test -race -timeout 10m ./...
@@ -24,10 +24,13 @@ ring1 race: ## no root, no network beyond loopback, under the race detector
 integration: tools build ## real clients against the real server, in network namespaces (root)
 	$(GO) test -tags integration -run Integration -count 1 -timeout 20m ./...
 
+firmware: firmware-tools ## emulated machines boot beside somebody else's DHCP server (root)
+	$(GO) test -tags integration,firmware -run '^TestFirmware' -count 1 -timeout 60m -v ./boot
+
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
-	$(GO) vet -tags integration,lab,peers ./...
-	$(GO) tool staticcheck -tags integration,lab,peers ./...
+	$(GO) vet -tags integration,firmware,lab,peers ./...
+	$(GO) tool staticcheck -tags integration,firmware,lab,peers ./...
 
 vuln: ## known vulnerabilities in what we link (asks the Go vulnerability database)
 	$(GO) tool govulncheck ./...
@@ -50,12 +53,18 @@ bench-peers: tools ## ours and other servers in turn, as ratios of medians (root
 
 # The clients and peers of ring 2, each the Debian package's own.
 PACKAGES = ipxe ignition etcd-client docker-registry skopeo udhcpc isc-dhcp-client tftp-hpa atftp curl \
-           kea-admin cloud-init tcpdump dnsmasq-base libwrap0 iproute2 openssh-client shellcheck \
+           kea-admin kea-dhcp4-server cloud-init tcpdump dnsmasq-base libwrap0 iproute2 openssh-client shellcheck \
            grub-common
-tools: ## install the Debian packages that the tests need and this machine lacks
-	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+FIRMWARE = qemu-system-x86 seabios ipxe-qemu ovmf
+define install
+	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	 if [ -n "$$missing" ]; then echo "installing" $$missing; \
 	   apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing >/dev/null; fi
+endef
+tools: ## install the Debian packages that the tests need and this machine lacks
+	$(call install,$(PACKAGES))
+firmware-tools: tools
+	$(call install,$(FIRMWARE))
 
 clean: ## remove what was built
 	rm -rf $(BUILD)

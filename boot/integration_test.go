@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +42,7 @@ const (
 	hostMAC    = "52:54:00:77:00:01"
 	hostAddr   = "10.77.0.50"
 	serverEnv  = "PILOTLIGHT_BOOT_TEST_SERVER"  // the directory that the servers keep their state in
+	dhcpEnv    = "PILOTLIGHT_BOOT_TEST_DHCP"    // the network's dhcp:, when it is not authoritative
 	solicitEnv = "PILOTLIGHT_BOOT_TEST_SOLICIT" // the interface on which a router is to be asked for
 )
 
@@ -61,24 +63,9 @@ func TestMain(m *testing.M) {
 
 // serve runs the three servers until it is interrupted.
 func serve(dir string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	mac, _ := cluster.ParseMAC(hostMAC)
-	pool, _ := cluster.ParseRange("10.77.1.0-10.77.255.254")
-	snap := cluster.NewSnapshot(1, []cluster.Document{
-		&cluster.Network{
-			Meta: cluster.Meta{Name: "lan"}, CIDR: netip.MustParsePrefix("10.77.0.0/16"), DHCP: cluster.DHCPAuthoritative,
-			Pools: []cluster.Range{pool}, Gateway: netip.MustParseAddr("10.77.0.254"), Domain: "lab.test",
-			DNS: []netip.Addr{netip.MustParseAddr("10.77.0.53")},
-		},
-		&cluster.Image{
-			Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: filepath.Join(dir, "kernel"), SHA256: "k"},
-			Initrd: []cluster.File{{URL: filepath.Join(dir, "initrd"), SHA256: "i"}},
-			Rootfs: &cluster.File{URL: filepath.Join(dir, "rootfs"), SHA256: "r"},
-		},
-		&cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"console=ttyS0", "test.config.url={{.ConfigURL}}"}},
-		&cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac}, Address: netip.MustParseAddr(hostAddr), Profile: "web"},
-	})
+	snap := cluster.NewSnapshot(1, documents(dir, cluster.DHCPMode(os.Getenv(dhcpEnv))))
 	snapshot := func() *cluster.Snapshot { return snap }
 	level := slog.LevelInfo
 	if os.Getenv("DEBUG") != "" {
@@ -94,9 +81,13 @@ func serve(dir string) error {
 	loaders := os.DirFS("/usr/lib/ipxe")
 	d := &dhcp.Server{Snapshot: snapshot, Leases: leases, Loaders: boot.FindLoaders(loaders), HTTPPort: 8080, Recorder: recorder, Logger: log}
 	f := &tftp.Server{Root: loaders, Snapshot: snapshot, Owner: d.Owner, Recorder: recorder, Logger: log}
-	h := &httpboot.Handler{Snapshot: snapshot, Owner: d.Owner, Files: files{}, Configs: configs{}, Loaders: loaders, HTTPPort: 8080, Recorder: recorder, Logger: log}
+	h := &httpboot.Handler{Snapshot: snapshot, Owner: d.Owner, Neighbour: d.Neighbour, Files: files{}, Configs: configs{}, Loaders: loaders, HTTPPort: 8080, Recorder: recorder, Logger: log}
 
 	udp67, err := net.ListenPacket("udp4", ":67")
+	if err != nil {
+		return err
+	}
+	udp4011, err := net.ListenPacket("udp4", ":4011")
 	if err != nil {
 		return err
 	}
@@ -127,7 +118,11 @@ func serve(dir string) error {
 	var running sync.WaitGroup
 	running.Go(func() { recorder.Run(ctx) })
 	running.Go(func() { complain(d.Serve(ctx, udp67)) })
-	running.Go(func() { complain((&dhcp.Advertiser{Snapshot: snapshot, Logger: log}).Serve(ctx, icmp6)) })
+	running.Go(func() { complain(d.ServePXE(ctx, udp4011)) })
+	running.Go(func() { d.Watch(ctx) })
+	running.Go(func() {
+		complain((&dhcp.Advertiser{Snapshot: snapshot, Boots: d.BootsBeside, Logger: log}).Serve(ctx, icmp6))
+	})
 	running.Go(func() { complain(f.Serve(ctx, udp69)) })
 	running.Go(func() { web.Serve(tcp) })
 	fmt.Println("ready")
@@ -135,6 +130,31 @@ func serve(dir string) error {
 	web.Close()
 	running.Wait()
 	return nil
+}
+
+// documents are one network, and one host on it. Where another server lends, the
+// host has the address that it gets.
+func documents(dir string, mode cluster.DHCPMode) []cluster.Document {
+	mac, _ := cluster.ParseMAC(hostMAC)
+	pool, _ := cluster.ParseRange("10.77.1.0-10.77.255.254")
+	network := &cluster.Network{Meta: cluster.Meta{Name: "lan"}, CIDR: netip.MustParsePrefix("10.77.0.0/16"), DHCP: mode}
+	host := &cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac}, Profile: "web"}
+	if mode == "" {
+		network.DHCP, network.Pools = cluster.DHCPAuthoritative, []cluster.Range{pool}
+		network.Gateway, network.Domain = netip.MustParseAddr("10.77.0.254"), "lab.test"
+		network.DNS = []netip.Addr{netip.MustParseAddr("10.77.0.53")}
+		host.Address = netip.MustParseAddr(hostAddr)
+	}
+	far := &cluster.Network{Meta: cluster.Meta{Name: "far"}, CIDR: netip.MustParsePrefix("10.78.0.0/16"), DHCP: network.DHCP} // behind a relay
+	return []cluster.Document{
+		network, far, host,
+		&cluster.Image{
+			Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: filepath.Join(dir, "kernel"), SHA256: "k"},
+			Initrd: []cluster.File{{URL: filepath.Join(dir, "initrd"), SHA256: "i"}},
+			Rootfs: &cluster.File{URL: filepath.Join(dir, "rootfs"), SHA256: "r"},
+		},
+		&cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"console=ttyS0", "test.config.url={{.ConfigURL}}"}},
+	}
 }
 
 func complain(err error) {

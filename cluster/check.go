@@ -162,9 +162,12 @@ func (c *checker) network(n *Network) {
 			c.add("cidr", "%s overlaps %s of network %s", n.CIDR, o.CIDR, o.Name)
 		}
 	}
-	oneOf(c, "dhcp", n.DHCP, DHCPAuthoritative, DHCPOff)
-	if n.DHCP == DHCPAuthoritative && !n.CIDR.Addr().Is4() {
-		c.add("dhcp", "authoritative works on IPv4 networks only; leave dhcp: off on %s", n.CIDR)
+	oneOf(c, "dhcp", n.DHCP, DHCPAuthoritative, DHCPProxy, DHCPOff)
+	if (n.DHCP == DHCPAuthoritative || n.DHCP == DHCPProxy) && !n.CIDR.Addr().Is4() {
+		c.add("dhcp", "%s works on IPv4 networks only; leave dhcp: off on %s", n.DHCP, n.CIDR)
+	}
+	if n.DHCP == DHCPProxy && len(n.Pools) > 0 {
+		c.add("pools", "are not lent with dhcp: proxy, where another server gives the addresses; remove them, or write dhcp: authoritative")
 	}
 	within := func(field string, a netip.Addr) {
 		if a.IsValid() && !n.CIDR.Contains(a) {

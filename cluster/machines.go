@@ -23,7 +23,7 @@ type Network struct {
 	Meta
 	CIDR      netip.Prefix `json:"cidr"`                // the subnet
 	Interface string       `json:"interface,omitempty"` // the server's, for clients on the same link
-	DHCP      DHCPMode     `json:"dhcp,omitempty"`      // authoritative: the only DHCP server there; off (the default)
+	DHCP      DHCPMode     `json:"dhcp,omitempty"`      // authoritative: the only DHCP server there; proxy: what to boot, beside somebody else's server; off (the default)
 	Pools     []Range      `json:"pools,omitempty"`     // what may be lent to machines without a reservation
 	Gateway   netip.Addr   `json:"gateway,omitzero"`    // the default router that machines are told
 	DNS       []netip.Addr `json:"dns,omitempty"`       // the name servers that machines are told
@@ -134,7 +134,7 @@ type Host struct {
 	UUID      UUID           `json:"uuid,omitempty"`      // dmidecode -s system-uuid
 	Serial    string         `json:"serial,omitempty"`    // dmidecode -s system-serial-number
 	Arch      Arch           `json:"arch,omitempty"`      // default x86_64
-	Address   netip.Addr     `json:"address,omitzero"`    // a reservation
+	Address   netip.Addr     `json:"address,omitzero"`    // a reservation; with dhcp: proxy the one that the other server has
 	Profile   ProfileName    `json:"profile,omitempty"`   // overrules the groups
 	Variables map[string]any `json:"variables,omitempty"` // over the group's and the profile's
 	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // beside the group's and the profile's

@@ -22,9 +22,14 @@ import (
 // QEMU's iPXE ROM stands still for 16 s, and as long again for each iPXE that
 // it is chained to. A real router's advertisement still counts, before or after
 // this one.
+//
+// Networks that are proxy are somebody else's, and other machines there may take
+// such an advertisement for a change of what their router said. There only a
+// machine is answered whose iPXE was told what to boot a moment ago, and alone.
 type Advertiser struct {
 	Snapshot func() *cluster.Snapshot
-	Logger   *slog.Logger // nil is silence
+	Boots    func(cluster.MAC) bool // beside another server, at this moment; nil is nobody
+	Logger   *slog.Logger           // nil is silence
 
 	places places
 	joined map[int]bool
@@ -85,10 +90,13 @@ func (a *Advertiser) loop(ctx context.Context, p *ipv6.PacketConn) error {
 			return fmt.Errorf("answer router solicitations: %w", err)
 		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("read router solicitations: %w", err)
-		case err != nil || cm == nil || cm.HopLimit != 255 || !isSolicitation(buf[:n]) || !a.serves(cm.IfIndex):
+		case err != nil || cm == nil || cm.HopLimit != 255 || !isSolicitation(buf[:n]):
 			continue // what was routed here is not from this link (RFC 4861, section 6.1.1)
 		}
-		to := &net.IPAddr{IP: net.IPv6linklocalallnodes}
+		to := a.answers(cm.IfIndex, from, buf[:n])
+		if to == nil {
+			continue
+		}
 		out := &ipv6.ControlMessage{IfIndex: cm.IfIndex, HopLimit: 255}
 		if _, err := p.WriteTo(advertisement, out, to); err != nil {
 			a.logger().Debug("a router solicitation was not answered", "from", from, "error", err)
@@ -98,13 +106,41 @@ func (a *Advertiser) loop(ctx context.Context, p *ipv6.PacketConn) error {
 
 func isSolicitation(b []byte) bool {
 	m, err := icmp.ParseMessage(ipv6.ICMPTypeRouterSolicitation.Protocol(), b)
-	return err == nil && m.Type == ipv6.ICMPTypeRouterSolicitation && m.Code == 0
+	return err == nil && len(b) >= 8 && m.Type == ipv6.ICMPTypeRouterSolicitation && m.Code == 0
 }
 
-// serves reports whether an interface is on a network whose machines we boot.
-func (a *Advertiser) serves(index int) bool {
+// answers says whom an advertisement goes to: all on the link, or on somebody
+// else's network the machine alone. Nil is nobody.
+func (a *Advertiser) answers(index int, from net.Addr, solicitation []byte) net.Addr {
 	n := a.places.link(index, a.Snapshot())
-	return n != nil && n.DHCP == cluster.DHCPAuthoritative
+	switch {
+	case n == nil:
+	case n.DHCP == cluster.DHCPAuthoritative:
+		return &net.IPAddr{IP: net.IPv6linklocalallnodes}
+	case n.DHCP == cluster.DHCPProxy && a.Boots != nil:
+		if mac, ok := solicitor(solicitation); ok && a.Boots(mac) {
+			if ip, ok := from.(*net.IPAddr); ok && ip.IP.IsLinkLocalUnicast() {
+				return ip
+			}
+		}
+	}
+	return nil
+}
+
+// solicitor reads who asks: the source link-layer address, an option of type 1
+// and of 8 bytes (RFC 4861, section 4.6.1).
+func solicitor(b []byte) (cluster.MAC, bool) {
+	for o := b[8:]; len(o) >= 8; {
+		size := int(o[1]) * 8
+		if size == 0 || size > len(o) {
+			break
+		}
+		if o[0] == 1 && size == 8 {
+			return cluster.MAC(o[2:8]), true
+		}
+		o = o[size:]
+	}
+	return cluster.MAC{}, false
 }
 
 // join makes the kernel hand over what is sent to the routers of each network.
@@ -114,7 +150,7 @@ func (a *Advertiser) join(p *ipv6.PacketConn) {
 	}
 	a.places.refresh()
 	for index := range a.places.ifaces {
-		if a.joined[index] || !a.serves(index) {
+		if n := a.places.link(index, a.Snapshot()); a.joined[index] || n == nil || !serves(n) {
 			continue
 		}
 		if err := p.JoinGroup(&net.Interface{Index: index}, allRouters); err != nil {

@@ -62,3 +62,32 @@ func benchmarkDORA(b *testing.B, snap *cluster.Snapshot, leases int) {
 		dora(i)
 	}
 }
+
+// BenchmarkBeside is what a firmware's DISCOVER costs beside another server.
+func BenchmarkBeside(b *testing.B) {
+	for _, hosts := range []int{1, 100_000} {
+		b.Run(fmt.Sprintf("hosts=%d", hosts), func(b *testing.B) {
+			docs := office()
+			for i := range hosts {
+				docs = append(docs, &cluster.Host{Meta: cluster.Meta{Name: fmt.Sprintf("h%d", i)}, MACs: []cluster.MAC{{2, 7, 0, byte(i >> 16), byte(i >> 8), byte(i)}}, Profile: "web"})
+			}
+			p := newProxy(b, docs...)
+			in := on67(packetOf(discover, mac(1), pxe(7)...))
+			b.ReportAllocs()
+			for b.Loop() {
+				if p.answer(in, nil) == nil {
+					b.Fatal("silence")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkNeighbour is what it costs to ask the kernel whose an address is.
+func BenchmarkNeighbour(b *testing.B) {
+	var n Neighbours
+	a := netip.MustParseAddr("127.0.0.2")
+	for b.Loop() {
+		n.Of(a)
+	}
+}

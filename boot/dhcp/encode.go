@@ -9,6 +9,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/pilotlight/pilotlight/boot"
+	"github.com/pilotlight/pilotlight/cluster"
 )
 
 const hostNameOption = dhcpv4.OptionHostName
@@ -16,7 +17,7 @@ const hostNameOption = dhcpv4.OptionHostName
 // encode makes the packet that answers a message, and says where it goes. A
 // zero term is an answer to INFORM: it lends nothing.
 func (e *exchange) encode(kind dhcpv4.MessageType, a netip.Addr, term time.Duration) *outbound {
-	p := e.begin(kind)
+	p := e.header(kind)
 	o := p.Options
 	if term > 0 {
 		p.YourIPAddr = a.AsSlice()
@@ -34,14 +35,14 @@ func (e *exchange) encode(kind dhcpv4.MessageType, a netip.Addr, term time.Durat
 
 // refuse makes a NAK.
 func (e *exchange) refuse(why string) *outbound {
-	p := e.begin(dhcpv4.MessageTypeNak)
+	p := e.header(dhcpv4.MessageTypeNak)
 	p.Options[56] = []byte(why)
 	return e.address(p, netip.Addr{})
 }
 
-// begin makes what every answer has: the relay's and the client's own words
+// header makes what every answer has: the relay's and the client's own words
 // come back as they were (RFC 3046, section 2.2; RFC 6842).
-func (e *exchange) begin(kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
+func (e *exchange) header(kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	q := e.m.packet
 	p := &dhcpv4.DHCPv4{
 		OpCode: dhcpv4.OpcodeBootReply, HWType: q.HWType, TransactionID: q.TransactionID,
@@ -110,6 +111,8 @@ func (e *exchange) bootOptions(p *dhcpv4.DHCPv4) {
 		p.Options[optClientMachineID] = id
 	}
 	switch {
+	case e.network.DHCP == cluster.DHCPProxy:
+		e.proxyOptions(p)
 	case q.IsIPXE():
 		// iPXE waits for proxy DHCP offers unless it is told that there are
 		// none: 3 s of each boot. It must get no option 43: a ROM's iPXE takes

@@ -20,26 +20,28 @@ type exchange struct {
 	network *cluster.Network
 	server  boot.Server // as the client finds us
 	host    *cluster.Host
+	places  *places
 	reply   boot.Reply
 	now     time.Time
+	pxe     bool // it came on port 4011
 }
 
 // exchange begins one for a message that is ours to answer.
-func (s *Server) exchange(m *message) (*exchange, error) {
+func (s *Server) exchange(m *message, at *places) (*exchange, error) {
 	snap := s.Snapshot()
-	n, us, err := s.places.find(m, snap)
+	n, us, err := at.find(m, snap)
 	if err != nil {
 		if s.quiet.says("place " + err.Error()) {
 			s.logger().Warn("a DHCP client is not answered", "mac", m.mac, "error", err)
 		}
 		return nil, err
 	}
-	if n.DHCP != cluster.DHCPAuthoritative {
-		return nil, fmt.Errorf("network %s is not dhcp: authoritative", n.Name)
+	if !serves(n) {
+		return nil, fmt.Errorf("network %s is neither dhcp: authoritative nor proxy", n.Name)
 	}
 	m.request.Network = n
 	return &exchange{
-		s: s, m: m, snap: snap, network: n, now: time.Now(),
+		s: s, m: m, snap: snap, network: n, places: at, now: time.Now(),
 		server: boot.ServerAt(us, s.HTTPPort, s.HTTPSPort),
 	}, nil
 }
@@ -53,6 +55,9 @@ func (e *exchange) identify() {
 			e.s.strangers.forget(e.m.mac)
 			return
 		}
+	}
+	if e.network.DHCP == cluster.DHCPProxy && !e.m.request.IsFirmware() {
+		return // somebody else's network is full of machines that nobody means to boot
 	}
 	if e.s.strangers.see(e.m, e.network, e.now) && e.m.request.IsFirmware() && e.s.quiet.says("stranger "+e.network.Name) {
 		e.s.logger().Info("a machine that no document names looks for something to boot", "mac", e.m.mac,
@@ -82,7 +87,7 @@ func (e *exchange) decide() {
 		e.reply, err = boot.Decide(e.m.request, t, boot.Policy{Server: e.server, Loaders: e.s.Loaders})
 	}
 	if err != nil && e.s.quiet.says("decide "+e.host.Name) {
-		e.s.logger().Warn("a machine gets an address but nothing to boot", "host", e.host.Name, "mac", e.m.mac, "error", err)
+		e.s.logger().Warn("a machine gets nothing to boot", "host", e.host.Name, "mac", e.m.mac, "error", err)
 	}
 }
 
@@ -151,7 +156,7 @@ func (e *exchange) requested(c *committer) (*outbound, error) {
 	m := e.m
 	switch {
 	case m.server.IsValid(): // SELECTING
-		if m.server != e.server.Addr && !e.s.places.ours(m.server) {
+		if !e.named() {
 			e.withdraw()
 			return nil, errElse
 		}
@@ -255,7 +260,7 @@ func (e *exchange) release(c *committer) error {
 	defer b.mu.Unlock()
 	p := b.pool(e.snap, e.network)
 	s := p.slots[e.m.client]
-	if s == nil || s.mac != e.m.mac || !s.lends() || e.m.server.IsValid() && e.m.server != e.server.Addr && !e.s.places.ours(e.m.server) {
+	if s == nil || s.mac != e.m.mac || !s.lends() || e.m.server.IsValid() && e.m.server != e.server.Addr && !e.places.ours(e.m.server) {
 		return errSilent
 	}
 	l := s.lease

@@ -31,7 +31,7 @@ func answerTo(t testing.TB, data []byte, docs ...cluster.Document) (*exchange, *
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := s.exchange(m)
+	e, err := s.exchange(m, &s.places)
 	if err != nil {
 		t.Fatal(err)
 	}

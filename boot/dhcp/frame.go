@@ -23,7 +23,10 @@ type socket struct {
 	err  error // why there is none
 }
 
-const etherTypeIPv4 = 0x0800
+const (
+	etherTypeIPv4 = 0x0800
+	protocolUDP   = 17
+)
 
 func (f *frames) send(p outbound) error {
 	s, ok := f.sockets[p.iface]
@@ -73,7 +76,9 @@ func (f *frames) close() {
 }
 
 // frame wraps p in UDP, IPv4 and Ethernet.
-func frame(p outbound, from cluster.MAC) []byte {
+func frame(p outbound, from cluster.MAC) []byte { return frameFrom(p, from, serverPort) }
+
+func frameFrom(p outbound, from cluster.MAC, port uint16) []byte {
 	const ether, ip, udp = 14, 20, 8
 	b := make([]byte, ether+ip+udp, ether+ip+udp+len(p.data))
 	copy(b[0:], p.mac[:])
@@ -85,17 +90,17 @@ func frame(p outbound, from cluster.MAC) []byte {
 	binary.BigEndian.PutUint16(h[2:], uint16(ip+udp+len(p.data)))
 	h[6] = 0x40 // do not fragment
 	h[8] = 64   // time to live
-	h[9] = 17   // UDP
+	h[9] = protocolUDP
 	src, dst := p.from.As4(), p.to.Addr().As4()
 	copy(h[12:], src[:])
 	copy(h[16:], dst[:])
 	binary.BigEndian.PutUint16(h[10:], fold(sum(0, h)))
 
 	u := b[ether+ip:]
-	binary.BigEndian.PutUint16(u[0:], serverPort)
+	binary.BigEndian.PutUint16(u[0:], port)
 	binary.BigEndian.PutUint16(u[2:], p.to.Port())
 	binary.BigEndian.PutUint16(u[4:], uint16(udp+len(p.data)))
-	check := sum(sum(uint32(17)+uint32(udp+len(p.data)), h[12:20]), u[:6])
+	check := sum(sum(uint32(protocolUDP)+uint32(udp+len(p.data)), h[12:20]), u[:6])
 	check16 := fold(sum(check, p.data))
 	if check16 == 0 {
 		check16 = 0xffff // 0 would mean that there is no checksum (RFC 768)

@@ -8,7 +8,8 @@ import (
 )
 
 // LeaseOf returns an address that is lent to a machine at the moment, on
-// whichever network.
+// whichever network; where another server lends, the one that the machine was
+// seen to take.
 func (s *Server) LeaseOf(m cluster.MAC) (netip.Addr, bool) {
 	now := time.Now()
 	s.book.mu.Lock()
@@ -18,5 +19,5 @@ func (s *Server) LeaseOf(m cluster.MAC) (netip.Addr, bool) {
 			return slot.addr, true
 		}
 	}
-	return netip.Addr{}, false
+	return s.seen.address(m, now)
 }

@@ -16,11 +16,23 @@ type metrics struct {
 	conflicts prometheus.Counter
 	failed    prometheus.Counter
 	commits   prometheus.Histogram
+	foreign   *prometheus.CounterVec
+	rivals    *prometheus.GaugeVec
+	harms     *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	f := promauto.With(r)
 	return &metrics{
+		foreign: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "pilotlight_dhcp_foreign_answers_total", Help: "Answers of other DHCP servers that were seen, by network.",
+		}, []string{"network"}),
+		rivals: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pilotlight_dhcp_other_servers", Help: "Other DHCP servers that were seen in the last hour, by network.",
+		}, []string{"network"}),
+		harms: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pilotlight_dhcp_other_servers_conflicts", Help: "What other DHCP servers do, or leave undone, that is in the way of a boot; pilotlight explain says what.",
+		}, []string{"network"}),
 		in: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "pilotlight_dhcp_received_total", Help: "DHCP messages received, by type.",
 		}, []string{"type"}),

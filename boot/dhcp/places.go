@@ -27,6 +27,7 @@ type places struct {
 type iface struct {
 	index    int
 	name     string
+	mac      cluster.MAC // zero when it has none, as loopback
 	prefixes []netip.Prefix
 }
 
@@ -127,6 +128,17 @@ func (p *places) ours(a netip.Addr) bool {
 	return a == p.local
 }
 
+// card reports whether a hardware address is one of this machine's.
+func (p *places) card(mac cluster.MAC) bool {
+	p.refresh()
+	for _, i := range p.ifaces {
+		if i.mac == mac {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *places) iface(index int) iface {
 	if index == 0 {
 		return iface{}
@@ -166,6 +178,9 @@ func interfaces() ([]iface, error) {
 			continue // it went away meanwhile
 		}
 		found := iface{index: i.Index, name: i.Name}
+		if len(i.HardwareAddr) == len(found.mac) {
+			found.mac = cluster.MAC(i.HardwareAddr)
+		}
 		for _, a := range addrs {
 			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
 				found.prefixes = append(found.prefixes, p)

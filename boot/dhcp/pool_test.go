@@ -128,10 +128,10 @@ func TestPlaces(t *testing.T) {
 	})
 	p := &places{list: func() ([]iface, error) {
 		return []iface{
-			{1, "eth0", []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
-			{2, "eth1", nil},
-			{3, "eth2", nil},
-			{4, "eth3", []netip.Prefix{netip.MustParsePrefix("172.16.0.1/24")}},
+			{index: 1, name: "eth0", prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
+			{index: 2, name: "eth1"},
+			{index: 3, name: "eth2"},
+			{index: 4, name: "eth3", prefixes: []netip.Prefix{netip.MustParsePrefix("172.16.0.1/24")}},
 		}, nil
 	}}
 	for _, row := range []struct {

@@ -41,8 +41,9 @@ const (
 	freshShare = 0.95
 )
 
-// Server answers DHCP on the networks that are authoritative. Its fields are
-// set before Serve and not changed after.
+// Server answers DHCP on the networks that are authoritative, and tells firmware
+// what to boot on those that are proxy. Its fields are set before Serve and not
+// changed after.
 type Server struct {
 	Snapshot func() *cluster.Snapshot // what is applied; never nil, never blocks
 	Leases   Leases
@@ -58,12 +59,17 @@ type Server struct {
 	Logger     *slog.Logger          // nil is silence
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
 
-	book      book
-	strangers strangers
-	places    places
-	quiet     quiet
-	metrics   *metrics
-	setUp     sync.Once
+	book       book
+	strangers  strangers
+	seen       sightings
+	neighbours Neighbours
+	rivals     rivals
+	misled     lately // clients that took a proxy offer for an address
+	told       lately // iPXE, what to boot beside another server
+	places     places // of port 67
+	quiet      quiet
+	metrics    *metrics
+	setUp      sync.Once
 }
 
 // Serve loads the leases and answers what comes on conn until ctx is done. It
@@ -91,7 +97,7 @@ func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	running.Go(func() { c.run(context.WithoutCancel(ctx)) })
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 
-	err = s.loop(ctx, in, c)
+	err = s.loop(ctx, in, func(in inbound) *outbound { return s.answer(in, c) })
 	stop()
 	in.frames.close()
 	close(c.queue)
@@ -100,11 +106,11 @@ func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
 }
 
 // loop answers packets until ctx is done.
-func (s *Server) loop(ctx context.Context, w *wire, c *committer) error {
+func (s *Server) loop(ctx context.Context, w *wire, answer func(inbound) *outbound) error {
 	var out []outbound
 	for {
 		err := w.receive(func(in inbound) {
-			if o := s.answer(in, c); o != nil {
+			if o := answer(in); o != nil {
 				out = append(out, *o)
 			}
 		})
@@ -128,18 +134,13 @@ func (s *Server) loop(ctx context.Context, w *wire, c *committer) error {
 
 // answer is the way of one packet. It returns what is to be sent at once.
 func (s *Server) answer(in inbound, c *committer) *outbound {
-	m, err := decode(in)
-	if err != nil {
-		s.metrics.dropped("malformed")
-		s.logger().Debug("dropped a DHCP packet", "from", in.from, "error", err)
+	e := s.begin(in, &s.places)
+	if e == nil {
 		return nil
 	}
-	s.metrics.received(m.kind)
-	e, err := s.exchange(m)
-	if err != nil {
-		s.metrics.dropped("not-ours")
-		s.logger().Debug("dropped a DHCP packet", "mac", m.mac, "from", in.from, "type", m.kind, "error", err)
-		return nil
+	e.overhear()
+	if e.network.DHCP == cluster.DHCPProxy {
+		return e.beside()
 	}
 	e.identify()
 	if e.isAdmitted() {
@@ -154,15 +155,43 @@ func (s *Server) answer(in inbound, c *committer) *outbound {
 	return out
 }
 
+// begin decodes a packet and finds the network that it belongs to. It returns
+// nil for one that is not ours to answer.
+func (s *Server) begin(in inbound, at *places) *exchange {
+	m, err := decode(in)
+	if err != nil {
+		s.metrics.dropped("malformed")
+		s.logger().Debug("dropped a DHCP packet", "from", in.from, "error", err)
+		return nil
+	}
+	s.metrics.received(m.kind)
+	if isProbe(m) && at.card(m.mac) {
+		s.metrics.dropped("probe")
+		return nil // our own, come back by another of our interfaces
+	}
+	e, err := s.exchange(m, at)
+	if err != nil {
+		s.metrics.dropped("not-ours")
+		s.logger().Debug("dropped a DHCP packet", "mac", m.mac, "from", in.from, "type", m.kind, "error", err)
+		return nil
+	}
+	return e
+}
+
 // Owner returns the machine to which an address is lent or for which it is
-// reserved.
+// reserved. Where another server lends, it is the machine that was seen to take
+// the address.
 func (s *Server) Owner(a netip.Addr) (cluster.MAC, bool) {
 	snap := s.Snapshot()
 	n, ok := snap.NetworkOf(a)
 	if !ok {
 		return cluster.MAC{}, false
 	}
-	if mac, ok := s.book.owner(cluster.NetworkName(n.Name), a, time.Now()); ok {
+	lent := func() (cluster.MAC, bool) { return s.book.owner(cluster.NetworkName(n.Name), a, time.Now()) }
+	if n.DHCP == cluster.DHCPProxy {
+		lent = func() (cluster.MAC, bool) { return s.seen.owner(a, time.Now()) }
+	}
+	if mac, ok := lent(); ok {
 		return mac, true
 	}
 	if h, ok := snap.HostByAddress(a); ok && len(h.MACs) > 0 {

@@ -83,12 +83,14 @@ func newRig(t testing.TB) *rig {
 	}
 	snap := cluster.NewSnapshot(1, []cluster.Document{
 		network("lan", "10.0.0.0/24", cluster.DHCPAuthoritative), network("static", "10.1.0.0/24", cluster.DHCPOff),
+		network("office", "10.2.0.0/24", cluster.DHCPProxy),
 		&cluster.Image{Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: "kernel", SHA256: "aa"}, Initrd: []cluster.File{{URL: "initrd0", SHA256: "bb"}, {URL: "initrd1", SHA256: "cc"}}},
 		&cluster.Image{Meta: cluster.Meta{Name: "far"}, Kernel: cluster.File{URL: "http://far/away"}, Rootfs: &cluster.File{URL: "gone"}},
 		&cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"config={{.ConfigURL}}"}},
 		&cluster.Profile{Meta: cluster.Meta{Name: "broken"}, Image: "node", Args: []string{"{{.Variables.none}}"}},
 		&cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac1, mac1b}, Profile: "web"},
 		&cluster.Host{Meta: cluster.Meta{Name: "web2"}, MACs: []cluster.MAC{mac2}, Profile: "broken"},
+		&cluster.Host{Meta: cluster.Meta{Name: "blade"}, UUID: "12345678-9abc-def0-1122-334455667788", Profile: "web"},
 		&cluster.Host{Meta: cluster.Meta{Name: "lost"}, MACs: []cluster.MAC{{2, 0, 0, 0, 0, 9}}},
 	})
 	r.handler = &httpboot.Handler{

@@ -65,10 +65,12 @@ func (h *Handler) machine(r *http.Request, mac string) (Machine, error) {
 	if !ok {
 		return m, status(http.StatusForbidden, "%s is on no network that is applied, so whose address it is cannot be known: apply a network that holds it", m.Address)
 	}
+	whose := h.neighbour
 	if network.DHCP == cluster.DHCPAuthoritative {
-		if m.Identity.MAC, err = h.owner(snap, m); err != nil {
-			return m, err
-		}
+		whose = h.owner
+	}
+	if m.Identity.MAC, err = whose(snap, m, network); err != nil {
+		return m, err
 	}
 	if m.Target, err = snap.Target(host, network); err != nil {
 		return m, notReady("%w", err)
@@ -84,7 +86,7 @@ func (h *Handler) machine(r *http.Request, mac string) (Machine, error) {
 // machine whose address is lent to another. A machine with several network
 // cards may boot from one and ask by the name of the other, so it is the hosts
 // that have to be the same.
-func (h *Handler) owner(snap *cluster.Snapshot, m Machine) (cluster.MAC, error) {
+func (h *Handler) owner(snap *cluster.Snapshot, m Machine, _ *cluster.Network) (cluster.MAC, error) {
 	mac, ok := h.Owner(m.Address)
 	if !ok {
 		return m.Identity.MAC, notReady("%s says that it is host %s, but %s is lent to nobody: boot the machine by DHCP", m.Address, m.Host.Name, m.Address)
@@ -94,6 +96,53 @@ func (h *Handler) owner(snap *cluster.Snapshot, m Machine) (cluster.MAC, error) 
 		return mac, nil
 	}
 	return mac, status(http.StatusForbidden, "%s says that it is host %s, but is lent to %s, which is another machine", m.Address, m.Host.Name, mac)
+}
+
+// neighbour returns the MAC of the machine that has an address which somebody
+// else lent, and refuses a machine that says it is another one. On a link of
+// ours ARP knows whose an address is at this moment. Behind a router there is
+// what went by when the machine took the address from its DHCP server; with
+// dhcp: proxy it goes by us, and who was not seen gets nothing.
+//
+// It is answered with 503, which is asked again: what was seen may be old, and
+// a document may lack a network card.
+func (h *Handler) neighbour(snap *cluster.Snapshot, m Machine, n *cluster.Network) (cluster.MAC, error) {
+	seen, taken := h.Owner(m.Address)
+	if h.Neighbour != nil {
+		if mac, ok := h.Neighbour(m.Address); ok {
+			switch other, known := snap.Identify(cluster.Identity{MAC: mac}); {
+			case is(snap, m, mac) && taken && is(snap, m, seen):
+				return seen, nil // the card that it booted from
+			case is(snap, m, mac):
+				return mac, nil
+			case known:
+				return mac, notReady("%s says that it is host %s, but %s answers for that address, which is host %s", m.Address, m.Host.Name, mac, other.Name)
+			case n.DHCP == cluster.DHCPProxy:
+				return mac, notReady("%s says that it is host %s, but %s answers for that address, which no document names: if it is a network card of %s, add it to macs: there", m.Address, m.Host.Name, mac, m.Host.Name)
+			}
+			return m.Identity.MAC, nil // with dhcp: off there may be anything between it and us
+		}
+	}
+	switch {
+	case n.DHCP != cluster.DHCPProxy:
+		return m.Identity.MAC, nil
+	case !taken:
+		return m.Identity.MAC, notReady("%s says that it is host %s, but nobody was seen to take that address: boot the machine by DHCP, and let the relay of its network forward to this server too", m.Address, m.Host.Name)
+	case !is(snap, m, seen):
+		return seen, notReady("%s says that it is host %s, but %s was seen to take that address, which is another machine", m.Address, m.Host.Name, seen)
+	}
+	return seen, nil
+}
+
+// is reports whether a network card is the machine's. Of a host that is known
+// by its UUID or serial number alone, which anybody can read, the card that it
+// names must be the one.
+func is(snap *cluster.Snapshot, m Machine, mac cluster.MAC) bool {
+	if len(m.Host.MACs) == 0 {
+		return mac == m.Identity.MAC
+	}
+	h, ok := snap.Identify(cluster.Identity{MAC: mac})
+	return ok && h == m.Host
 }
 
 // record notes a step of a machine's boot. What is fetched without saying who

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pilotlight/pilotlight/boot"
+	"github.com/pilotlight/pilotlight/boot/dhcp"
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
 )
@@ -33,12 +34,76 @@ func (b *bootServices) Explain(_ context.Context, who string) (api.Explanation, 
 			return e, &api.StatusError{Status: http.StatusNotFound, Err: fmt.Errorf("there is no host %q, and it is no MAC address either; `pilotlight host list` shows both", who)}
 		}
 		if h, ok = snap.Identify(cluster.Identity{MAC: mac}); !ok {
-			e.Why = []string{fmt.Sprintf("no document names %s: it gets an address from a pool and no boot options", mac),
-				fmt.Sprintf("to boot it, apply:  kind: host, name: NAME, macs: [%q], profile: PROFILE", mac)}
-			return e, nil
+			return b.explainStranger(snap, mac, e), nil
 		}
 	}
 	return b.explainHost(snap, h, e)
+}
+
+// explainStranger says what a machine gets that no document names.
+func (b *bootServices) explainStranger(snap *cluster.Snapshot, mac cluster.MAC, e api.Explanation) api.Explanation {
+	gets := "it gets an address from a pool and no boot options"
+	var conflicts []string
+	if n := b.networkOf(snap, mac); n != nil {
+		e.Network = n.Name
+		switch n.DHCP {
+		case cluster.DHCPAuthoritative:
+		case cluster.DHCPProxy:
+			gets = "it gets nothing from here; network " + n.Name + " is dhcp: proxy, where another server gives the addresses"
+		default:
+			gets = "it gets nothing from here; network " + n.Name + " is dhcp: off"
+		}
+		conflicts = b.conflicts(n)
+	}
+	if a, ok := b.dhcp.LeaseOf(mac); ok {
+		e.Address = a.String()
+	}
+	e.Why = append([]string{fmt.Sprintf("no document names %s: %s", mac, gets),
+		fmt.Sprintf("to boot it, apply:  kind: host, name: NAME, macs: [%q], profile: PROFILE", mac)}, conflicts...)
+	return e
+}
+
+// networkOf returns where a machine was seen: the only network there is, when
+// it was not.
+func (b *bootServices) networkOf(snap *cluster.Snapshot, mac cluster.MAC) *cluster.Network {
+	for _, seen := range b.dhcp.Discovered() {
+		if d, ok := snap.Get(cluster.Ref{Kind: cluster.KindNetwork, Name: string(seen.Network)}); ok && seen.MAC == mac {
+			return d.(*cluster.Network)
+		}
+	}
+	if all := snap.Networks(); len(all) == 1 {
+		return all[0]
+	}
+	return nil
+}
+
+// conflicts says what other DHCP servers do to the boots on a network.
+func (b *bootServices) conflicts(n *cluster.Network) []string {
+	out := b.dhcp.Conflicts(n)
+	for i := range out {
+		out[i] = "conflict: " + out[i]
+	}
+	return out
+}
+
+// explainNetwork says on which network a host boots, and what others do there.
+func (b *bootServices) explainNetwork(snap *cluster.Snapshot, n *cluster.Network, e *api.Explanation) {
+	e.Network = n.Name
+	why := fmt.Sprintf("network %s: its %s holds the host's address", n.Name, n.CIDR)
+	if len(snap.Networks()) == 1 {
+		why = fmt.Sprintf("network %s: there is no other", n.Name)
+	}
+	e.Why = append(e.Why, why)
+	if n.DHCP == cluster.DHCPProxy {
+		who := "another DHCP server"
+		for _, r := range b.dhcp.Rivals(n) {
+			if r.Gives {
+				who = "DHCP server " + r.Name()
+			}
+		}
+		e.Why = append(e.Why, fmt.Sprintf("dhcp: proxy: %s gives the address; firmware gets from here what to boot, an operating system nothing", who))
+	}
+	e.Why = append(e.Why, b.conflicts(n)...)
 }
 
 func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e api.Explanation) (api.Explanation, error) {
@@ -46,19 +111,18 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	e.Host = h.Name
 	id := identityOf(h)
 	if t.Network != nil {
-		e.Network = t.Network.Name
-		why := fmt.Sprintf("network %s: its %s holds the host's address", t.Network.Name, t.Network.CIDR)
-		if len(snap.Networks()) == 1 {
-			why = fmt.Sprintf("network %s: there is no other", t.Network.Name)
-		}
-		e.Why = append(e.Why, why)
+		b.explainNetwork(snap, t.Network, &e)
 	}
 	if h.Address.IsValid() {
 		e.Address = h.Address.String()
-		e.Why = append(e.Why, "address: reserved by the host's document")
+		e.Why = append(e.Why, "address: "+reserved(t.Network))
 	} else if a, ok := b.dhcp.LeaseOf(id.MAC); ok {
 		e.Address = a.String()
-		e.Why = append(e.Why, "address: its lease")
+		why := "address: its lease"
+		if t.Network != nil && t.Network.DHCP == cluster.DHCPProxy {
+			why = "address: seen when it took it from the other server"
+		}
+		e.Why = append(e.Why, why)
 	}
 	if t.Group != nil {
 		e.Group = t.Group.Name
@@ -96,6 +160,13 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	return e, nil
 }
 
+func reserved(n *cluster.Network) string {
+	if n != nil && n.DHCP == cluster.DHCPProxy {
+		return "as the host's document has it; reserve it at the other DHCP server too"
+	}
+	return "reserved by the host's document"
+}
+
 // explainBoot fills in what DHCP answers to each kind of firmware, and the script.
 func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api.Explanation) {
 	at := b.at(t.Network)
@@ -115,6 +186,9 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 			e.DHCP[f.name] = fmt.Sprintf("tftp://%s/%s", at.Addr, reply.Loader)
 		default:
 			e.DHCP[f.name] = "nothing: " + reply.Why
+		}
+		if t.Network != nil && t.Network.DHCP == cluster.DHCPProxy && err == nil && !reply.IsZero() {
+			e.DHCP[f.name] += "  (" + dhcp.ProxyWay(q) + ")"
 		}
 	}
 	mode, _ := boot.CourseOf(t)

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,7 @@ type bootServices struct {
 	images   images
 
 	answersDHCP bool
+	answersPXE  bool
 }
 
 // agentBinary is what hosts fetch, and how they know that it is whole.
@@ -100,7 +102,8 @@ func newBootServices(s *server) (*bootServices, error) {
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
 	b.http = &httpboot.Handler{
-		Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Configs: b, Files: b, Installs: b.installs, Loaders: b.loaders, Agent: agent.file,
+		Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
+		Loaders: b.loaders, Agent: agent.file,
 		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
 	}
@@ -131,18 +134,26 @@ func (s *server) startBoot(ctx context.Context) error {
 }
 
 // ensureDHCP starts DHCP with the first network that wants it, at the start or
-// when one is applied later.
+// when one is applied later; and what UEFI asks on a network that is proxy.
 func (b *bootServices) ensureDHCP(ctx context.Context) error {
-	if b.answersDHCP || b.s.o.dhcp == "" || !b.needsDHCP() {
-		return nil
+	if !b.answersDHCP && b.s.o.dhcp != "" && b.needsDHCP(cluster.DHCPAuthoritative, cluster.DHCPProxy) {
+		conn, err := listenUDP(ctx, b.s.o.dhcp, "--dhcp")
+		if err != nil {
+			return err
+		}
+		b.answersDHCP = true
+		b.s.group.Go(func() error { return b.dhcp.Serve(ctx, conn) })
+		b.s.group.Go(func() error { b.dhcp.Watch(ctx); return nil })
+		b.advertise(ctx)
 	}
-	conn, err := listenUDP(ctx, b.s.o.dhcp, "--dhcp")
-	if err != nil {
-		return err
+	if !b.answersPXE && b.answersDHCP && b.s.o.pxe != "" && b.needsDHCP(cluster.DHCPProxy) {
+		conn, err := listenUDP(ctx, b.s.o.pxe, "--pxe")
+		if err != nil {
+			return err
+		}
+		b.answersPXE = true
+		b.s.group.Go(func() error { return b.dhcp.ServePXE(ctx, conn) })
 	}
-	b.answersDHCP = true
-	b.s.group.Go(func() error { return b.dhcp.Serve(ctx, conn) })
-	b.advertise(ctx)
 	return nil
 }
 
@@ -154,17 +165,12 @@ func (b *bootServices) advertise(ctx context.Context) {
 		b.s.log.Info("no IPv6 here: some iPXE clients wait for a router before they boot", "err", err)
 		return
 	}
-	a := &dhcp.Advertiser{Snapshot: b.s.Snapshot, Logger: b.s.log.With("service", "ra")}
+	a := &dhcp.Advertiser{Snapshot: b.s.Snapshot, Boots: b.dhcp.BootsBeside, Logger: b.s.log.With("service", "ra")}
 	b.s.group.Go(func() error { return a.Serve(ctx, conn) })
 }
 
-func (b *bootServices) needsDHCP() bool {
-	for _, n := range b.s.Snapshot().Networks() {
-		if n.DHCP != "" && n.DHCP != cluster.DHCPOff {
-			return true
-		}
-	}
-	return false
+func (b *bootServices) needsDHCP(modes ...cluster.DHCPMode) bool {
+	return slices.ContainsFunc(b.s.Snapshot().Networks(), func(n *cluster.Network) bool { return slices.Contains(modes, n.DHCP) })
 }
 
 // listenUDP opens a socket that may broadcast.
@@ -195,6 +201,9 @@ func (b *bootServices) describe() []string {
 		}
 		out = append(out, fmt.Sprintf("dhcp   %s  %s, %s, from %s", n.Name, n.CIDR, mode, serverAddress(n, *b.s.local.Load())))
 	}
+	if b.s.o.dhcp != "" && b.s.o.pxe != "" && b.needsDHCP(cluster.DHCPProxy) {
+		out = append(out, fmt.Sprintf("pxe    %s  what UEFI asks on networks with dhcp: proxy", b.s.o.pxe))
+	}
 	if b.loaders != nil && b.s.o.tftp != "" {
 		out = append(out, fmt.Sprintf("tftp   %s  loaders of %s", b.s.o.tftp, b.s.o.loaders))
 	}
@@ -210,6 +219,7 @@ func (b *bootServices) Discovered() []cluster.Discovered {
 			Identity: cluster.Identity{MAC: m.MAC, UUID: m.UUID}, Network: m.Network, Arch: m.Arch,
 			VendorClass: m.Vendor, FirstSeen: m.First, LastSeen: m.Last,
 		}
+		out[i].Address, _ = b.dhcp.LeaseOf(m.MAC)
 	}
 	return out
 }
