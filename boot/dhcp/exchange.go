@@ -142,11 +142,7 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 	if err != nil {
 		return nil, err
 	}
-	asks := "asks as " + e.what()
-	if e.reply.Local {
-		asks += ", left to its disk"
-	}
-	e.record(asks, netip.Addr{}, e.m.request.IsFirmware())
+	e.record(e.asks(), netip.Addr{}, e.m.request.IsFirmware())
 	return e.encode(dhcpv4.MessageTypeOffer, s.addr, e.leaseTime()), nil
 }
 
@@ -317,6 +313,15 @@ func (e *exchange) what() string {
 		return "iPXE on " + q.Arch().String()
 	}
 	return q.Arch().String()
+}
+
+// asks says in the timeline who asks, and when it is left to its disk.
+func (e *exchange) asks() string {
+	s := "asks as " + e.what()
+	if e.reply.Local {
+		s += ", left to its disk"
+	}
+	return s
 }
 
 func (e *exchange) record(detail string, a netip.Addr, firmware bool) {

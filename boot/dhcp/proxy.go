@@ -77,6 +77,10 @@ func (s *Server) answerPXE(in inbound, at *places) *outbound {
 func (e *exchange) beside() *outbound {
 	e.identify()
 	e.learn()
+	if e.isAdmitted() {
+		e.s.metrics.dropped("admitting")
+		return nil
+	}
 	e.decide()
 	m := e.m
 	if e.host == nil || e.reply.IsZero() || !m.request.IsFirmware() {
@@ -87,7 +91,7 @@ func (e *exchange) beside() *outbound {
 		if e.s.misled.has(m.mac, e.now, misledTime) {
 			return nil
 		}
-		e.record("asks as "+e.what(), netip.Addr{}, true)
+		e.record(e.asks(), netip.Addr{}, true)
 		return e.tell(dhcpv4.MessageTypeOffer)
 	case m.kind == dhcpv4.MessageTypeRequest && e.pxe:
 		e.record("asks on port 4011 as "+e.what(), m.client, false)
