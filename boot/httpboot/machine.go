@@ -54,8 +54,12 @@ func (h *Handler) machine(r *http.Request, mac string) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
+	return h.find(id, client(r), h.server(r))
+}
+
+func (h *Handler) find(id cluster.Identity, from netip.Addr, at boot.Server) (m Machine, err error) {
 	snap := h.Snapshot()
-	m := Machine{Identity: id, Address: client(r), Server: h.server(r)}
+	m = Machine{Identity: id, Address: from, Server: at}
 	host, ok := snap.Identify(id)
 	if !ok {
 		return m, notReady("no document names the machine %s: apply one with kind: host and macs: [%q]", id.MAC, id.MAC)
@@ -148,10 +152,15 @@ func is(snap *cluster.Snapshot, m Machine, mac cluster.MAC) bool {
 // record notes a step of a machine's boot. What is fetched without saying who
 // fetches it is put down to the machine that has the address.
 func (h *Handler) record(r *http.Request, step cluster.Step, detail string) {
-	if r.Method != http.MethodGet || h.Recorder == nil {
+	if r.Method == http.MethodGet {
+		h.note(client(r), step, detail)
+	}
+}
+
+func (h *Handler) note(addr netip.Addr, step cluster.Step, detail string) {
+	if h.Recorder == nil {
 		return
 	}
-	addr := client(r)
 	mac, ok := h.Owner(addr)
 	if !ok {
 		return

@@ -1,6 +1,7 @@
 package httpboot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,10 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	mode, err := h.course(r, &m)
+	if r.Method == http.MethodHead {
+		return send(w, r, Body{ContentType: scriptType})
+	}
+	mode, err := h.course(r.Context(), &m)
 	if err != nil {
 		return err
 	}
@@ -45,7 +49,7 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) error {
 // course says what this boot of a machine comes to. That it is to run the
 // installer is written down before the machine is told: should it never be heard
 // of again, there is one try less.
-func (h *Handler) course(r *http.Request, m *Machine) (cluster.BootMode, error) {
+func (h *Handler) course(ctx context.Context, m *Machine) (cluster.BootMode, error) {
 	mode, _ := boot.CourseOf(m.Target)
 	if m.Target.Profile.Boot != cluster.BootInstall {
 		return mode, nil
@@ -56,11 +60,8 @@ func (h *Handler) course(r *http.Request, m *Machine) (cluster.BootMode, error) 
 	case cluster.InstallDone, cluster.InstallFailed:
 		return mode, nil
 	}
-	if r.Method == http.MethodHead {
-		return mode, nil
-	}
 	now := time.Now()
-	i, err := h.Installs.Change(r.Context(), m.Host.HostName(), func(i cluster.Install) cluster.Install { return i.Begin(m.Boot, now) })
+	i, err := h.Installs.Change(ctx, m.Host.HostName(), func(i cluster.Install) cluster.Install { return i.Begin(m.Boot, now) })
 	if err != nil {
 		return mode, notReady("host %s is to be installed, but that it begins could not be written down: %w", m.Host.Name, err)
 	}

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
+
+	"github.com/pilotlight/pilotlight/boot"
 )
 
 // signedLoaders are where Debian's packages shim-signed and grub-efi-*-signed
@@ -29,4 +33,19 @@ func (l loaderFiles) Open(name string) (fs.File, error) {
 		return os.Open(path)
 	}
 	return f, err
+}
+
+// bootFile opens what TFTP has beside the loaders, as a client's network finds
+// this server.
+func (b *bootServices) bootFile(ctx context.Context, client netip.Addr, name string) (fs.File, error) {
+	var at boot.Server
+	if n, ok := b.s.Snapshot().NetworkOf(client); ok {
+		at = b.at(n)
+	}
+	return b.http.File(ctx, client, at, name)
+}
+
+// left says why the machine at an address is to load nothing.
+func (b *bootServices) left(a netip.Addr) (why string, left bool) {
+	return boot.LeftToDisk(a, b.dhcp.Owner, b.s.Snapshot(), b.installs)
 }

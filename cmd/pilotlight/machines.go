@@ -98,7 +98,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		b.dhcp.Loaders = boot.FindLoaders(b.loaders)
 	}
 	b.tftp = &tftp.Server{
-		Root: b.loaders, Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Recorder: b.recorder,
+		Root: b.loaders, Files: b.bootFile, Left: b.left, Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Recorder: b.recorder,
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
 	b.http = &httpboot.Handler{

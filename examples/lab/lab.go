@@ -30,6 +30,7 @@ type lab struct {
 	sites     []siteImage // v1, v2
 	server    *server
 	machines  []*machine
+	loader    string
 	secret    string
 	web       *http.Client
 	closers   []func() error
@@ -39,7 +40,7 @@ type lab struct {
 func newLab(s settings) *lab {
 	return &lab{
 		settings: s, say: newSayer(s.out), logs: filepath.Join(s.dir, "log"), work: filepath.Join(s.dir, "run"),
-		network: namespaceOf(s.dir), machines: machines(), forwarded: map[string]string{},
+		network: namespaceOf(s.dir), machines: machines(), loader: "ipxe", forwarded: map[string]string{},
 	}
 }
 
@@ -135,7 +136,7 @@ func (l *lab) facts(site siteImage) (facts, error) {
 	sums, err := checksums(l.node)
 	return facts{
 		Node: filepath.Join("..", filepath.Base(l.node)), Sums: sums,
-		Key: l.key.public, Digest: site.digest, User: siteUser,
+		Key: l.key.public, Digest: site.digest, User: siteUser, Loader: l.loader,
 	}, err
 }
 

@@ -1,7 +1,7 @@
 # The lab: two machines that boot over the network. See examples/lab/main.go.
 # The top Makefile includes this file.
 
-.PHONY: lab lab-test lab-install lab-prepare lab-clean
+.PHONY: lab lab-test lab-install lab-secure lab-prepare lab-clean
 
 lab: ## boot two machines over the network, until Ctrl-C (root)
 	go run ./examples/lab
@@ -11,6 +11,9 @@ lab-test: ## the same, with everything asserted (root)
 
 lab-install: ## two machines are installed to their disks, once each, whatever they do (root; ten minutes)
 	go test -tags lab -count=1 -timeout 60m -v -run '^TestInstall$$' ./examples/lab
+
+lab-secure: ## a machine with Secure Boot on boots, and joins, by a signed shim and GRUB (root)
+	go test -tags lab -count=1 -timeout 30m -v -run '^TestSecureBoot$$' ./examples/lab
 
 lab-prepare: ## make what the lab boots, and boot nothing; for the Vagrantfile (root)
 	go run ./examples/lab -prepare

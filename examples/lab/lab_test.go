@@ -29,7 +29,7 @@ func TestManifestsAreWhatTheServerReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := facts{
-		Node: "../node-0", Key: key.public, User: siteUser, Digest: "sha256:" + strings.Repeat("0", 64),
+		Loader: "ipxe", Node: "../node-0", Key: key.public, User: siteUser, Digest: "sha256:" + strings.Repeat("0", 64),
 		Sums: map[string]string{},
 	}
 	for _, name := range []string{"vmlinuz", "initrd.img", "rootfs.squashfs"} {

@@ -33,6 +33,9 @@ type firmware string
 const (
 	bios firmware = "BIOS"
 	uefi firmware = "UEFI"
+
+	// secure starts nothing that Microsoft, or whom it trusts, has not signed.
+	secure firmware = "UEFI with Secure Boot on"
 )
 
 // machine is one emulated computer.
@@ -72,19 +75,24 @@ func (m *machine) turnOn(in *namespace, memory int, logs, work string) error {
 	args := []string{
 		"qemu-system-x86_64", "-name", m.name,
 		// Never kvm: where /dev/kvm opens but does not work the guest hangs.
-		"-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", strconv.Itoa(processors()), "-m", strconv.Itoa(memory),
+		"-accel", "tcg,thread=multi", "-machine", m.board(), "-cpu", "max", "-smp", strconv.Itoa(processors()), "-m", strconv.Itoa(memory),
 		"-nodefaults", "-display", "none", "-monitor", "none", "-serial", "stdio",
 		"-uuid", m.uuid, "-device", "virtio-rng-pci",
 		"-netdev", "tap,id=lan,ifname=" + m.tap + ",script=no,downscript=no",
 	}
 	nic := "virtio-net-pci,netdev=lan,mac=" + m.mac + ",bootindex=1"
-	if m.firmware == uefi {
+	if m.firmware != bios {
+		code, empty := "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+		if m.firmware == secure {
+			code, empty = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
+			args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
+		}
 		variables := filepath.Join(work, m.name+"-efi-variables.fd")
-		if err := copyFile("/usr/share/OVMF/OVMF_VARS_4M.fd", variables); err != nil {
+		if err := copyFile(empty, variables); err != nil {
 			return fmt.Errorf("UEFI firmware for %s: %w; try: apt-get install ovmf", m.name, err)
 		}
 		args = append(args,
-			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+code,
 			"-drive", "if=pflash,unit=1,format=raw,file="+variables,
 			// Nobody answers DHCPv6 here: firmware would ask for two minutes before it
 			// goes on to what comes after the network.
@@ -105,6 +113,13 @@ func (m *machine) turnOn(in *namespace, memory int, logs, work string) error {
 		log: filepath.Join(logs, m.name+".log"),
 	})
 	return err
+}
+
+func (m *machine) board() string {
+	if m.firmware == secure {
+		return "q35,smm=on"
+	}
+	return "q35"
 }
 
 // listen takes the marks out of what the machine prints on its console.

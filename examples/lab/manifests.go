@@ -17,6 +17,7 @@ type facts struct {
 	Digest string            // of the site's image
 	User   string            // who the site runs as
 	Disk   string            // what an installer writes, relative to the manifests
+	Loader string            // what boots the machines: ipxe or grub
 }
 
 // writeManifests fills in a directory of examples/lab for the server to start
