@@ -56,7 +56,10 @@ func (e *exchange) identify() {
 			return
 		}
 	}
-	if e.network.DHCP == cluster.DHCPProxy && !e.m.request.IsFirmware() {
+	switch {
+	case isProbe(e.m):
+		return // another pilotlight that looks who is here
+	case e.network.DHCP == cluster.DHCPProxy && !e.m.request.IsFirmware():
 		return // somebody else's network is full of machines that nobody means to boot
 	}
 	if e.s.strangers.see(e.m, e.network, e.now) && e.m.request.IsFirmware() && e.s.quiet.says("stranger "+e.network.Name) {

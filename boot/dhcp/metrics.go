@@ -25,7 +25,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	f := promauto.With(r)
 	return &metrics{
 		foreign: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "pilotlight_dhcp_foreign_answers_total", Help: "Answers of other DHCP servers that were seen, by network.",
+			Name: "pilotlight_dhcp_foreign_answers_total", Help: "Answers of other DHCP servers that were seen, or that a client said it took, by network.",
 		}, []string{"network"}),
 		rivals: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pilotlight_dhcp_other_servers", Help: "Other DHCP servers that were seen in the last hour, by network.",

@@ -67,7 +67,7 @@ func listener(t *testing.T, docs ...cluster.Document) (*watch, *bytes.Buffer) {
 	p := newProxy(t, docs...)
 	log := new(bytes.Buffer)
 	p.Logger = slog.New(slog.NewTextHandler(log, nil))
-	w := &watch{s: p.Server, open: make(map[int]*tap)}
+	w := newWatch(p.Server)
 	w.places.list = func() ([]iface, error) {
 		return []iface{{index: 1, name: "eth0", mac: mac(3000), prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}}, nil
 	}
@@ -94,7 +94,7 @@ func TestHeard(t *testing.T) {
 	if got := strings.Count(log.String(), "in the way of a boot"); got != 2 {
 		t.Errorf("two conflicts are told %d times:\n%s", got, log)
 	}
-	w.s.count(n)
+	w.count(w.s.Snapshot())
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(w.s.metrics.rivals, w.s.metrics.harms, w.s.metrics.foreign)
 	families, err := registry.Gather()
@@ -106,6 +106,10 @@ func TestHeard(t *testing.T) {
 		if got := m.GetGauge().GetValue() + m.GetCounter().GetValue(); got != want {
 			t.Errorf("%s is %v, want %v", families[i].GetName(), got, want)
 		}
+	}
+	w.count(cluster.NewSnapshot(2, nil))
+	if families, _ = registry.Gather(); len(families) != 1 {
+		t.Errorf("a network that is gone has %d metrics", len(families))
 	}
 	w.heard(says(ack, "10.0.0.71", with(51, 0, 0, 14, 16)), 1, now)
 	if m, ok := w.s.Owner(netip.MustParseAddr("10.0.0.71")); !ok || m != mac(9) {
@@ -214,6 +218,9 @@ func TestProbe(t *testing.T) {
 	another, _ := dhcpv4.FromBytes(probe(mac(3001), 7))
 	if out := p.answer(on67(another), c); out == nil {
 		t.Error("another pilotlight is not told that we are here")
+	}
+	if seen := p.Discovered(); len(seen) > 0 {
+		t.Errorf("another pilotlight is taken for a machine: %v", seen)
 	}
 }
 

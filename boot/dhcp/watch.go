@@ -34,6 +34,8 @@ type watch struct {
 	mu      sync.Mutex // of what is below; the readers share it
 	places  places
 	open    map[int]*tap
+	refused map[string]bool // interfaces of which it was said that they cannot be listened on
+	counted map[string]bool // networks that have gauges
 	readers sync.WaitGroup
 }
 
@@ -45,13 +47,17 @@ type tap struct {
 	asks  int
 }
 
+func newWatch(s *Server) *watch {
+	return &watch{s: s, open: make(map[int]*tap), refused: make(map[string]bool), counted: make(map[string]bool)}
+}
+
 // Watch finds out, until ctx is done, which other DHCP servers answer on the
 // links of the networks that are served: from what they say to others, and from
 // what they offer when asked. It takes no lease. Without the right to raw sockets
 // it says so and only knows what clients tell.
 func (s *Server) Watch(ctx context.Context) {
 	s.init()
-	w := &watch{s: s, open: make(map[int]*tap)}
+	w := newWatch(s)
 	tick := time.NewTicker(ifacesAge)
 	defer tick.Stop()
 	for {
@@ -90,11 +96,26 @@ func (w *watch) look(now time.Time) {
 			w.probe(t, n, now)
 		}
 	}
+	w.count(snap)
+}
+
+// count brings the gauges up to date, and takes those away that are of no
+// network any more. mu is held.
+func (w *watch) count(snap *cluster.Snapshot) {
+	now := make(map[string]bool)
 	for _, n := range snap.Networks() {
 		if serves(n) {
 			w.s.count(n)
+			now[n.Name] = true
 		}
 	}
+	for name := range w.counted {
+		if !now[name] {
+			w.s.metrics.rivals.DeleteLabelValues(name)
+			w.s.metrics.harms.DeleteLabelValues(name)
+		}
+	}
+	w.counted = now
 }
 
 func serves(n *cluster.Network) bool {
@@ -104,7 +125,8 @@ func serves(n *cluster.Network) bool {
 func (w *watch) listen(i iface) {
 	conn, err := packet.Listen(&net.Interface{Index: i.index, Name: i.name}, packet.Raw, etherTypeIPv4, &packet.Config{Filter: fromServers})
 	if err != nil {
-		if w.s.quiet.says("watch " + i.name) {
+		if !w.refused[i.name] {
+			w.refused[i.name] = true
 			w.s.logger().Info("other DHCP servers are not looked for: it takes a raw socket (CAP_NET_RAW)", "interface", i.name, "error", err)
 		}
 		return

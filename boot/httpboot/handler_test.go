@@ -88,7 +88,7 @@ func newRig(t testing.TB) *rig {
 		&cluster.Image{Meta: cluster.Meta{Name: "far"}, Kernel: cluster.File{URL: "http://far/away"}, Rootfs: &cluster.File{URL: "gone"}},
 		&cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"config={{.ConfigURL}}"}},
 		&cluster.Profile{Meta: cluster.Meta{Name: "broken"}, Image: "node", Args: []string{"{{.Variables.none}}"}},
-		&cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac1, mac1b}, Profile: "web"},
+		&cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac1, mac1b}, UUID: "22345678-9abc-def0-1122-334455667788", Profile: "web"},
 		&cluster.Host{Meta: cluster.Meta{Name: "web2"}, MACs: []cluster.MAC{mac2}, Profile: "broken"},
 		&cluster.Host{Meta: cluster.Meta{Name: "blade"}, UUID: "12345678-9abc-def0-1122-334455667788", Profile: "web"},
 		&cluster.Host{Meta: cluster.Meta{Name: "lost"}, MACs: []cluster.MAC{{2, 0, 0, 0, 0, 9}}},

@@ -95,9 +95,11 @@ func (h *Handler) owner(snap *cluster.Snapshot, m Machine, _ *cluster.Network) (
 	if !ok {
 		return m.Identity.MAC, notReady("%s says that it is host %s, but %s is lent to nobody: boot the machine by DHCP", m.Address, m.Host.Name, m.Address)
 	}
-	owner, ok := snap.Identify(cluster.Identity{MAC: mac})
-	if mac == m.Identity.MAC || ok && owner == m.Host {
+	switch {
+	case is(snap, m, mac):
 		return mac, nil
+	case mac == m.Identity.MAC:
+		return mac, notReady("%s says that it is host %s by a UUID or serial number, but its network card %s is none of that host's: if it is, add it to macs: there", m.Address, m.Host.Name, mac)
 	}
 	return mac, status(http.StatusForbidden, "%s says that it is host %s, but is lent to %s, which is another machine", m.Address, m.Host.Name, mac)
 }

@@ -38,6 +38,9 @@ func TestWhoseAddress(t *testing.T) {
 		{"off: ARP says so", "10.1.0.5", mac1, none, "mac=" + mac1.Hyphens(), 200, mac1.String()},
 		{"off: a card that nobody named, as a cloud's router", "10.1.0.5", stranger, none, "mac=" + mac1.Hyphens(), 200, mac1.String()},
 		{"off: another host's", "10.1.0.5", mac2, none, "mac=" + mac1.Hyphens(), 503, "which is host web2"},
+		{"authoritative: a stranger that has read a host's UUID", "10.0.0.51", none, stranger, "uuid=22345678-9abc-def0-1122-334455667788&mac=" + stranger.Hyphens(), 503, "add it to macs: there"},
+		{"proxy: the same", "10.2.0.5", stranger, none, "uuid=22345678-9abc-def0-1122-334455667788&mac=" + stranger.Hyphens(), 503, "add it to macs: there"},
+		{"authoritative: known by its UUID alone", "10.0.0.51", none, stranger, blade + "mac=" + stranger.Hyphens(), 200, stranger.String()},
 		{"authoritative: the lease counts, whatever ARP says", "10.0.0.51", mac2, mac1, "mac=" + mac1.Hyphens(), 200, mac1.String()},
 	} {
 		t.Run(row.what, func(t *testing.T) {
