@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -21,11 +22,11 @@ import (
 // rom is a client with one socket, by whose rules a test goes itself.
 type rom struct {
 	*net.UDPConn
-	t      *testing.T
+	t      testing.TB
 	server *net.UDPAddr // port 69 at first, then the transfer's
 }
 
-func newROM(t *testing.T, r *rig) *rom {
+func newROM(t testing.TB, r *rig) *rom {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -299,6 +300,62 @@ func TestNetascii(t *testing.T) {
 	var b bytes.Buffer
 	if _, err := w.WriteTo(&b); err != nil || b.String() != text {
 		t.Errorf("pin/tftp's client has %d bytes of %d: %v", b.Len(), len(text), err)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	r := start(t)
+	lose := func(toClient bool, n int, _ []byte) fault {
+		if toClient && n == 20 { // block 20, of the second window: 20 to 32 are sent again
+			return lost
+		}
+		return none
+	}
+	if _, err := newROM(t, r).get(lose, manner{}, "undionly.kpxe", "octet", "blksize", "1000", "windowsize", "16"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newROM(t, r).get(smooth, manner{}, "nothing", "octet"); err == nil {
+		t.Fatal("it is there")
+	}
+	r.stop()
+	families, err := r.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := strings.TrimPrefix(f.GetName(), "pilotlight_tftp_")
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetHistogram().GetSampleSum()
+		}
+	}
+	delete(got, "transfer_seconds")
+	want := map[string]float64{
+		"transfers_total sent": 1, "transfers_total refused": 1, "transfers_running": 0, "sent_bytes_total": float64(len(loader)),
+		"window_blocks": 16, "windows_total": 14, "retransmitted_blocks_total": 13,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// BenchmarkLoopback is a file to one client, which is a part of what it measures.
+func BenchmarkLoopback(b *testing.B) {
+	file := random(8 << 20)
+	r := start(b, fstest.MapFS{"file": {Data: file}})
+	for _, window := range []string{"1", "16", "64"} {
+		b.Run("window="+window, func(b *testing.B) {
+			b.SetBytes(int64(len(file)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if got, err := newROM(b, r).get(smooth, manner{}, "file", "octet", "blksize", "1468", "windowsize", window); err != nil || len(got) != len(file) {
+					b.Fatal(len(got), err)
+				}
+			}
+		})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pin/tftp/v3"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/cluster"
@@ -38,24 +39,26 @@ type rig struct {
 	addr   string
 	log    *log
 	stop   func()
+
+	metrics *prometheus.Registry
 }
 
 var loader = bytes.Repeat([]byte("pilotlight"), 20_000)
 
-func start(t *testing.T, more ...fstest.MapFS) *rig {
+func start(t testing.TB, more ...fstest.MapFS) *rig {
 	t.Helper()
 	root := fstest.MapFS{"undionly.kpxe": {Data: loader}, "arm64-efi/snponly.efi": {Data: []byte("arm")}, "empty": {}}
 	for _, files := range more {
 		maps.Copy(root, files)
 	}
 	snap := cluster.NewSnapshot(1, []cluster.Document{&cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac1}}})
-	r := &rig{log: new(log)}
+	r := &rig{log: new(log), metrics: prometheus.NewRegistry()}
 	r.server = &Server{
 		Root:     root,
 		Snapshot: func() *cluster.Snapshot { return snap },
 		Owner:    func(netip.Addr) (cluster.MAC, bool) { return mac1, true },
-		Recorder: new(boot.Recorder),
-		Logger:   slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Recorder: new(boot.Recorder), Registerer: r.metrics,
+		Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {

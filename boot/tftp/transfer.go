@@ -53,7 +53,8 @@ type transfer struct {
 	blocks   blocks
 	tries    int           // in a row without a sign of progress
 	refusals int           // in a row
-	hurried  bool          // since the last progress, see hurry
+	hurrying bool          // the client was given a moment, see hurry
+	hurried  bool          // that was since the last progress
 	sentAt   time.Time     // what is under way
 	slowest  time.Duration // that the client took to answer
 	in       [128]byte     // a packet of the client's: an ACK, or an ERROR with its message
@@ -84,7 +85,7 @@ func (t *transfer) run(ctx context.Context) error {
 		if t.tries == tries {
 			return errSilent
 		}
-		t.sentAt = time.Now()
+		t.sentAt, t.hurrying = time.Now(), false
 		t.channel.SetDeadline(t.sentAt.Add(t.patience()))
 		if ctx.Err() != nil {
 			return errStopped
@@ -93,12 +94,12 @@ func (t *transfer) run(ctx context.Context) error {
 			return err
 		}
 		err := t.await(ctx)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.tries++
-			continue
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
+		case !t.hurrying:
+			t.tries++
 		}
 	}
 	return nil
@@ -246,7 +247,7 @@ func (t *transfer) acknowledged(number uint16) (due bool, err error) {
 // hurry has what is under way sent again unless the client goes on in the time
 // that it takes at most, or soon.
 func (t *transfer) hurry(now time.Time) {
-	t.hurried = true
+	t.hurrying, t.hurried = true, true
 	t.channel.SetDeadline(now.Add(min(max(2*t.slowest, soon), t.patience())))
 }
 
