@@ -70,8 +70,8 @@ func TestRollsBackWhileItRetires(t *testing.T) {
 		b.desire(service("web", 1))
 		for range 600 {
 			b.wait(100 * time.Millisecond)
-			if !slices.ContainsFunc(b.containersOf("web"), func(f agent.Found) bool { return f.Phase == agent.PhaseRunning }) {
-				b.Fatalf("nothing serves; done: %v", b.engine.Done())
+			if !slices.ContainsFunc(b.containersOf("web"), func(f agent.Found) bool { return f.Health == cluster.HealthHealthy }) {
+				b.Fatalf("nothing that is well serves; done: %v", b.engine.Done())
 			}
 		}
 		b.expect("web", "healthy true "+image("web", 1))
