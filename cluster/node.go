@@ -44,6 +44,7 @@ const (
 	HealthUnhealthy Health = "unhealthy"
 	HealthFailed    Health = "failed" // could not be pulled, made or started; Message says why
 	HealthStopped   Health = "stopped"
+	HealthUnknown   Health = "unknown" // its host is silent; only servers say so
 )
 
 // ContainerStatus is how one service fares on one host.

@@ -307,6 +307,21 @@ func TestSendfileSurvives(t *testing.T) {
 	}
 }
 
+// A stranger has no more than a line of the log, and of the answer, for each of
+// the few requests that are logged.
+func TestLongWords(t *testing.T) {
+	r := newRig(t)
+	long := strings.Repeat("a", 1<<20)
+	for _, path := range []string{"/ipxe?mac=" + long, "/ipxe?serial=" + long + "&mac=" + mac1.Hyphens(), "/images/" + long + "/kernel", "/cloud/" + long + "/meta-data", "/loaders/" + long} {
+		if w := r.do("GET", path, addr2); w.Code == 200 || w.Body.Len() > 4<<10 {
+			t.Errorf("%.20s: %d with %d bytes", path, w.Code, w.Body.Len())
+		}
+	}
+	if n := r.log.Len(); n > 5*(6<<10) {
+		t.Errorf("%d bytes in the log", n)
+	}
+}
+
 func FuzzQuery(f *testing.F) {
 	r := newRig(f)
 	r.handler.Logger = nil

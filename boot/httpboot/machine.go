@@ -38,6 +38,7 @@ func identity(r *http.Request, mac string) (cluster.Identity, error) {
 	}
 	var err error
 	if id.MAC, err = cluster.ParseMAC(mac); err != nil {
+		_, err = cluster.ParseMAC(printable(mac)) // says so of no more than a line
 		return id, status(http.StatusBadRequest, "%w", err)
 	}
 	if uuid, err := cluster.ParseUUID(r.FormValue("uuid")); err == nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -78,7 +79,7 @@ func (s *Server) host(snap *cluster.Snapshot, h *cluster.Host, n cluster.Node, b
 		out.Since, out.Expires = n.Introduction.At, n.Introduction.NotAfter
 	}
 	if st := n.Status; st != nil {
-		out.Agent, out.Docker, out.Containers = st.Agent, st.Docker, st.Containers
+		out.Agent, out.Docker, out.Containers = st.Agent, st.Docker, containersOf(n)
 		out.Message = cmp.Or(st.Message, out.Message)
 	}
 	if len(b.Events) > 0 {
@@ -125,6 +126,7 @@ func StateOf(n cluster.Node, b cluster.Boot, i cluster.Install, now time.Time) c
 	if len(b.Events) > 0 {
 		lastStep = b.Events[len(b.Events)-1].At
 	}
+	over := slices.ContainsFunc(b.Events, func(e cluster.Event) bool { return e.Step == cluster.StepJoin }) // and what came after is no boot
 	installed := i.Phase == cluster.InstallDone && (n.Introduction == nil || i.At.After(n.Introduction.At))
 	switch {
 	case n.Alive != nil && Ready(n):
@@ -137,7 +139,7 @@ func StateOf(n cluster.Node, b cluster.Boot, i cluster.Install, now time.Time) c
 		return cluster.StateFailed
 	case installed && !lastStep.After(i.At.Add(time.Second)): // it has not booted since
 		return cluster.StateInstalled
-	case now.Sub(lastStep) < bootingFor && (n.Introduction == nil || lastStep.After(n.Introduction.At)):
+	case !over && now.Sub(lastStep) < bootingFor && (n.Introduction == nil || lastStep.After(n.Introduction.At)):
 		return cluster.StateBooting
 	case n.Introduction != nil && now.Sub(n.Introduction.At) > 30*time.Second:
 		return cluster.StateLost
@@ -147,6 +149,20 @@ func StateOf(n cluster.Node, b cluster.Boot, i cluster.Install, now time.Time) c
 		return cluster.StateInstalled
 	}
 	return cluster.StateApproved
+}
+
+// containersOf returns what a host says of its containers. Of one that is silent
+// nobody knows whether they still run.
+func containersOf(n cluster.Node) []cluster.ContainerStatus {
+	if n.Alive != nil {
+		return n.Status.Containers
+	}
+	out := slices.Clone(n.Status.Containers)
+	for i, c := range out {
+		out[i].Health = cluster.HealthUnknown
+		out[i].Message = fmt.Sprintf("its host is silent; at %s it was %s", n.Status.At.UTC().Format(time.RFC3339), c.Health)
+	}
+	return out
 }
 
 // Ready reports whether a host runs all that it must, in good health.

@@ -315,7 +315,7 @@ func Services(nodes []cluster.Node) []ServiceStatus {
 		if n.Status == nil {
 			continue
 		}
-		for _, c := range n.Status.Containers {
+		for _, c := range containersOf(n) {
 			out = append(out, ServiceStatus{n.Host, c})
 		}
 	}
