@@ -42,7 +42,6 @@ type server struct {
 	boot    *bootServices
 	group   *errgroup.Group
 	stop    context.CancelFunc
-	seeded  api.ApplyResponse
 
 	certificate atomic.Pointer[tls.Certificate] // what HTTPS answers with
 }
@@ -67,10 +66,9 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 			return nil, err
 		}
 	}
-	if s.seeded, err = seed(running, s.store, &s.api.Applier, set); err != nil {
+	if err := seed(running, s.store, &s.api.Applier, set); err != nil {
 		return nil, err
 	}
-	s.api.AuditChanges(running, "server:serve", s.seeded.Changes)
 	fresh, err := s.store.Load(running)
 	if err != nil {
 		return nil, err
