@@ -195,11 +195,7 @@ func listenUDP(ctx context.Context, address, flag string) (net.PacketConn, error
 func (b *bootServices) describe() []string {
 	var out []string
 	for _, n := range b.s.Snapshot().Networks() {
-		mode := n.DHCP
-		if mode == "" {
-			mode = cluster.DHCPOff
-		}
-		out = append(out, fmt.Sprintf("dhcp   %s  %s, %s, from %s", n.Name, n.CIDR, mode, serverAddress(n, *b.s.local.Load())))
+		out = append(out, b.describeNetwork(n))
 	}
 	if b.s.o.dhcp != "" && b.s.o.pxe != "" && b.needsDHCP(cluster.DHCPProxy) {
 		out = append(out, fmt.Sprintf("pxe    %s  what UEFI asks on networks with dhcp: proxy", b.s.o.pxe))
