@@ -149,6 +149,9 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	if t.Image != nil {
 		e.Image = t.Image.Name
 		e.Why = append(e.Why, fmt.Sprintf("image %s: named by profile %s", t.Image.Name, t.Profile.Name))
+		for _, lack := range b.lacking(t.Image) {
+			e.Why = append(e.Why, fmt.Sprintf("image %s: %s", t.Image.Name, lack))
+		}
 	}
 	if err != nil {
 		e.Why = append(e.Why, "it is not booted: "+err.Error())
