@@ -108,7 +108,7 @@ func (s *Store) Open(ctx context.Context, f cluster.File) (*os.File, error) {
 		file, err = s.openBlob(ctx, digest)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w: type: pilotlight image fetch", src.name, err)
+		return nil, fmt.Errorf("open %s: %w: the server fetches it by itself; pilotlight explain HOST says how far that is", src.name, err)
 	}
 	return file, nil
 }
@@ -157,6 +157,23 @@ func (s *Store) Has(f cluster.File) bool {
 	}
 	_, err = os.Stat(s.blobPath(src.digest))
 	return err == nil
+}
+
+// Lack says why f could not be opened now: nil when it is in the store, or is a
+// file of this machine that can be read.
+func (s *Store) Lack(f cluster.File) error {
+	src, err := understand(f)
+	if err != nil || s.Has(f) {
+		return err
+	}
+	if src.path == "" {
+		return fmt.Errorf("%s: %w", src.name, ErrNotFetched)
+	}
+	file, _, err := openLocal(src)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // Blob is one file of the store.

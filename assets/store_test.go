@@ -226,9 +226,9 @@ func TestDamaged(t *testing.T) {
 	mustRead(t, s, f)
 	damage(t, s, f.SHA256)
 	_, err := s.Open(t.Context(), cluster.File{SHA256: f.SHA256})
-	wantError(t, err, ErrDamaged, "damaged/"+f.SHA256, "pilotlight image fetch")
+	wantError(t, err, ErrDamaged, "damaged/"+f.SHA256, "the server fetches it by itself")
 	_, err = s.Open(t.Context(), cluster.File{SHA256: f.SHA256})
-	wantError(t, err, ErrNotFetched, "pilotlight image fetch")
+	wantError(t, err, ErrNotFetched, "the server fetches it by itself")
 	if got := mustRead(t, s, f); !bytes.Equal(got, want) {
 		t.Error("it did not come back")
 	}
@@ -351,7 +351,7 @@ func TestRefused(t *testing.T) {
 		{cluster.File{URL: "://"}, nil, "is no URL"},
 		{cluster.File{URL: "https://example.org/x"}, ErrUnpinned, "type: curl -fsSL 'https://example.org/x' | sha256sum"},
 		{cluster.File{URL: "https://example.org/x", SHA256: "abc"}, nil, "is not a sha256: write its 64"},
-		{cluster.File{URL: "https://example.org/x", SHA256: digestOf(nil)}, ErrNotFetched, "https://example.org/x: not fetched: type: pilotlight image fetch"},
+		{cluster.File{URL: "https://example.org/x", SHA256: digestOf(nil)}, ErrNotFetched, "https://example.org/x: not fetched: the server fetches it by itself"},
 		{cluster.File{SHA256: digestOf(nil)}, ErrNotFetched, "sha256:"},
 	} {
 		_, err := s.Open(t.Context(), tt.f)

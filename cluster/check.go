@@ -106,16 +106,23 @@ func (c *checker) didYouMean(kind Kind, name string) string {
 			c.names[kind] = append(c.names[kind], d.Ref().Name)
 		}
 	}
-	best, at := "", 3
-	for _, other := range c.names[kind] {
-		if n := distance(name, other); n < at {
-			best, at = other, n
-		}
-	}
+	best := Nearest(name, c.names[kind])
 	if best == "" {
 		return fmt.Sprintf("; apply a document with kind: %s and name: %s", kind, name)
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// Nearest returns the word that was meant, most likely, where another is
+// written; "" when none is close.
+func Nearest(word string, words []string) (best string) {
+	at := 3
+	for _, other := range words {
+		if n := distance(word, other); n < at {
+			best, at = other, n
+		}
+	}
+	return best
 }
 
 // distance is the Levenshtein distance of two short words.
@@ -177,8 +184,9 @@ func (c *checker) network(n *Network) {
 	within("gateway", n.Gateway)
 	within("server", n.Server)
 	for i, p := range n.Pools {
-		within(fmt.Sprintf("pools[%d]", i), p.First)
-		within(fmt.Sprintf("pools[%d]", i), p.Last)
+		if p.First.IsValid() && !(n.CIDR.Contains(p.First) && n.CIDR.Contains(p.Last)) {
+			c.add(fmt.Sprintf("pools[%d]", i), "%s is not within %s", p, n.CIDR)
+		}
 		for j, q := range n.Pools[:i] {
 			if p.Contains(q.First) || q.Contains(p.First) {
 				c.add(fmt.Sprintf("pools[%d]", i), "%s overlaps pools[%d], %s", p, j, q)
@@ -254,16 +262,6 @@ func (c *checker) installation(p *Profile) {
 			c.add("install.device", "%q is no disk; write it like /dev/sda or /dev/disk/by-path/...", p.Install.Device)
 		}
 		c.config("install.config", p.Install.Config)
-	}
-}
-
-var sshKeyForm = regexp.MustCompile(`^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+=*( .*)?$`)
-
-func (c *checker) sshKeys(keys []string) {
-	for i, k := range keys {
-		if !sshKeyForm.MatchString(k) {
-			c.add(fmt.Sprintf("ssh_keys[%d]", i), "is not an SSH public key; it is one line like: ssh-ed25519 AAAA... comment (cat ~/.ssh/id_ed25519.pub)")
-		}
 	}
 }
 

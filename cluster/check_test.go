@@ -18,7 +18,7 @@ import (
 var update = flag.Bool("update", false, "write what comes out into testdata, to be read in the diff")
 
 const (
-	goodKey   = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA someone@example.org"
+	goodKey   = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGrAsxGZkRzb2MPWyvLmdzBuRcQ6Nh0yTT+DBZ4sZnZf someone@example.org"
 	zeros     = "0000000000000000000000000000000000000000000000000000000000000000"
 	goodImage = "registry.example.org:5000/site/web@sha256:" + zeros
 )
@@ -83,10 +83,10 @@ func bad(t *testing.T) []Document {
 	docs := append(good(t),
 		&Network{Meta: named("none")},
 		&Network{Meta: named("over"), CIDR: netip.MustParsePrefix("10.0.0.128/25"), DHCP: "yes", Lease: Duration(1e9)},
-		&Network{Meta: named("bits"), CIDR: netip.MustParsePrefix("10.2.0.1/24"), DHCP: DHCPProxy, Gateway: a("10.0.0.1"), Server: a("10.0.0.2"), Pools: ranges(t, "10.2.0.10-10.2.0.20", "10.2.0.15-10.2.1.5")},
+		&Network{Meta: named("bits"), CIDR: netip.MustParsePrefix("10.2.0.1/24"), DHCP: DHCPProxy, Gateway: a("10.0.0.1"), Server: a("10.0.0.2"), Pools: ranges(t, "10.2.0.10-10.2.0.20", "10.2.0.15-10.2.1.5", "10.5.0.1-10.5.0.9")},
 		&Network{Meta: named("six"), CIDR: netip.MustParsePrefix("fd00::/64"), DHCP: DHCPAuthoritative},
 		&Image{Meta: named("empty"), Arch: "arm", Initrd: []File{{URL: "http://x"}, {URL: "file:///x", SHA256: "X"}}, Rootfs: &File{}},
-		&Profile{Meta: named("bad"), Boot: "disk", Introduce: []Introduce{"tpm2"}, Config: Config{Butane: "a\n", Ignition: "b\n"}, SSHKeys: []string{goodKey, "ssh-dss AAAA", "-----BEGIN OPENSSH PRIVATE KEY-----"}},
+		&Profile{Meta: named("bad"), Boot: "disk", Introduce: []Introduce{"tpm2"}, Config: Config{Butane: "a\n", Ignition: "b\n"}, SSHKeys: []string{goodKey, "ssh-dss AAAA", "ssh-ed25519 BBBB me", "ssh-rsa " + strings.Fields(goodKey)[1], "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA cut@short", "-----BEGIN OPENSSH PRIVATE KEY-----"}},
 		&Profile{Meta: named("typo"), Image: "nodes"},
 		&Group{Meta: named("admitting"), Profile: "p", Match: Match{MAC: "02:0a", Labels: map[string]string{"a": "b"}}, Admit: 5},
 		&Group{Meta: named("admitsless"), Profile: "p", Match: Match{MAC: "02:0b"}, Admit: -1},
@@ -117,7 +117,7 @@ func bad(t *testing.T) []Document {
 			{Name: "b", Image: "nginx", DependsOn: []ServiceName{"c"}, Restart: "sometimes"},
 			{Name: "c", Image: "nginx@sha256:" + zeros, DependsOn: []ServiceName{"a", "z"}},
 			{Name: "d e", Image: "quay.io/x@sha256:" + zeros, Ports: []Port{{Host: 80, Container: 1, Protocol: "tcp"}, {Host: 80, Container: 2}, {Host: 81, HostIP: a("10.0.0.11"), Container: 1}, {Host: 81, HostIP: a("0.0.0.0"), Container: 1}, {Host: 81, HostIP: a("10.0.0.12"), Container: 1}}},
-			{Name: "f", Image: goodImage, CapAdd: []string{"ALL", "CAP_ALL", "net admin"}, MemoryLimit: 1, CPULimit: -1, PidsLimit: -1},
+			{Name: "f", Image: goodImage, CapAdd: []string{"ALL", "CAP_ALL", "net admin", "BOGUS", "CAP_NET_ADMN"}, MemoryLimit: 1, CPULimit: -1, PidsLimit: -1},
 			{Name: "g", Image: goodImage, MemoryLimit: -1, Volumes: []Volume{{Source: "data", Target: "/d"}, {Source: "/srv/x", Target: "/x"}, {Source: "/", Target: "/host"}, {Source: "/home/x", Target: "/h"}, {Source: "/srv/../run", Target: "/r"}}, Secrets: []SecretMount{{Name: "tls", Target: "x"}, {Name: "none", Target: "x"}, {Name: "tls", Target: ""}, {Name: "tls", Target: "../x"}, {Name: "tls", Target: "a/b"}}},
 		}},
 		&Host{}, &Host{Meta: named("UPPER"), MACs: []MAC{mac(20)}}, &Host{Meta: named("a..b"), MACs: []MAC{mac(21)}},

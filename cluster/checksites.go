@@ -111,7 +111,13 @@ func (c *checker) serviceImage(field, image string) {
 	}
 }
 
-var capabilityForm = regexp.MustCompile(`^[A-Z][A-Z_]+$`)
+// capabilities are Linux's, without CAP_ (include/uapi/linux/capability.h of
+// 6.12, which has forty-one).
+var capabilities = strings.Fields(`
+	CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+	NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+	SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+	MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE`)
 
 func (c *checker) serviceLimits(at string, v Service) {
 	if !serviceForm.MatchString(string(v.Name)) {
@@ -122,8 +128,12 @@ func (c *checker) serviceLimits(at string, v Service) {
 		switch name := strings.TrimPrefix(capability, "CAP_"); {
 		case name == "ALL":
 			c.add(field, "ALL makes root in the container root on the host; name the capabilities that it needs")
-		case !capabilityForm.MatchString(name):
-			c.add(field, "%q is not a capability; write it like NET_BIND_SERVICE (man 7 capabilities)", capability)
+		case !slices.Contains(capabilities, name):
+			hint := "; write it like NET_BIND_SERVICE (man 7 capabilities)"
+			if near := Nearest(name, capabilities); near != "" {
+				hint = fmt.Sprintf("; did you mean %s?", near)
+			}
+			c.add(field, "%q is not a capability%s", capability, hint)
 		}
 	}
 	if v.MemoryLimit < 0 || v.MemoryLimit > 0 && v.MemoryLimit < minMemory {

@@ -116,17 +116,6 @@ func (l Lease) Equal(o Lease) bool {
 	return same && l == o
 }
 
-// AuditEntry is one line of the audit: who did what to what, and how it ended.
-type AuditEntry struct {
-	At      time.Time `json:"at"`
-	Actor   string    `json:"actor"`  // operator:NAME, node:NAME, server:NAME, or the address of a stranger
-	Action  string    `json:"action"` // apply, delete, token.mint, token.redeem, secret.put ...
-	Subject string    `json:"subject,omitempty"`
-	OK      bool      `json:"ok"`
-	Alarm   bool      `json:"alarm,omitempty"`
-	Detail  string    `json:"detail,omitempty"`
-}
-
 // Where a host's first config leaves what its agent starts from.
 const (
 	AgentConfigFile = "/etc/pilotlight/agent.json"

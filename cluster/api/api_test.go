@@ -45,10 +45,10 @@ func secretDoc(name string) cluster.Document {
 
 func (r *rig) audited(want ...string) {
 	r.t.Helper()
-	all, err := r.store.AuditLog(r.t.Context(), "", 100)
+	all, err := r.store.AuditLog(r.t.Context(), cluster.AuditQuery{})
 	must(r.t, err)
 	var got []string
-	for _, e := range all {
+	for _, e := range all.Entries {
 		got = append(got, strings.TrimSpace(strings.Join([]string{e.Actor, e.Action, e.Subject, e.Detail}, " ")))
 	}
 	slices.Sort(got)
@@ -85,7 +85,7 @@ func TestOperatorsOnly(t *testing.T) {
 		calls = append(calls, err)
 		_, err = c.Boots(ctx, "")
 		calls = append(calls, err)
-		_, err = c.Audit(ctx, "")
+		_, err = c.Audit(ctx, cluster.AuditQuery{})
 		calls = append(calls, err)
 		_, err = c.Explain(ctx, "web1")
 		calls = append(calls, err)
@@ -195,18 +195,18 @@ type racing struct {
 	others int
 }
 
-func (s *racing) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref) error {
+func (s *racing) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref, audit []cluster.AuditEntry) error {
 	if s.others > 0 {
 		s.others--
 		now, err := s.Load(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.Memory.Apply(ctx, now, []cluster.Document{policy(fmt.Sprintf("other%d", s.others), "x.org")}, nil); err != nil {
+		if err := s.Memory.Apply(ctx, now, []cluster.Document{policy(fmt.Sprintf("other%d", s.others), "x.org")}, nil, nil); err != nil {
 			return err
 		}
 	}
-	return s.Memory.Apply(ctx, base, put, remove)
+	return s.Memory.Apply(ctx, base, put, remove, audit)
 }
 
 func TestApplyAgainAfterConflict(t *testing.T) {
@@ -298,15 +298,33 @@ func TestRetire(t *testing.T) {
 	r.audited("operator:admin host.retire host web1")
 }
 
-// TestHangingUpIsAudited has an operator go once the documents are written.
+// TestHangingUpIsAudited has an operator go once the act is done.
 func TestHangingUpIsAudited(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	strict := &strictAudit{Memory: r.store}
 	r.Store = strict
-	r.AuditChanges(ctx, "operator:admin", []Change{{Ref: policy("a").Ref(), Action: Create}, {Ref: policy("b").Ref(), Action: Unchanged}})
-	r.audited("operator:admin create policy a")
+	r.audit(ctx, "operator:admin", "host.retire", "host web1", "")
+	r.audited("operator:admin host.retire host web1")
+}
+
+// TestApplyIsItsAudit has a server die between an apply and whatever comes after
+// it: nothing comes after it.
+func TestApplyIsItsAudit(t *testing.T) {
+	r, ctx := newRig(t), t.Context()
+	r.Store = deadAfterApply{r.store}
+	if _, err := r.admin().Apply(ctx, []cluster.Document{policy("a", "x.org"), policy("b", "x.org")}, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	r.audited("operator:admin create policy a", "operator:admin create policy b")
+}
+
+// deadAfterApply writes nothing but documents.
+type deadAfterApply struct{ *clustertest.Memory }
+
+func (deadAfterApply) Audit(context.Context, cluster.AuditEntry) error {
+	return errors.New("the server is dead")
 }
 
 // strictAudit writes nothing for those who are gone.
@@ -337,7 +355,7 @@ func TestMachinesAndRecords(t *testing.T) {
 		t.Errorf("%v, %v", boots, err)
 	}
 	must(t, r.store.Audit(ctx, cluster.AuditEntry{At: time.Now(), Subject: "host web1"}))
-	if entries, err := c.Audit(ctx, "web1"); err != nil || len(entries) != 1 {
+	if entries, err := c.Audit(ctx, cluster.AuditQuery{About: "web1"}); err != nil || len(entries.Entries) != 1 {
 		t.Errorf("%v, %v", entries, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -13,7 +14,7 @@ import (
 // Documents is where documents are kept.
 type Documents interface {
 	Load(ctx context.Context) (*cluster.Snapshot, error)
-	Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref) error
+	Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref, audit []cluster.AuditEntry) error
 }
 
 // Applier writes documents, all of them or none.
@@ -25,8 +26,9 @@ type Applier struct {
 const applyTries = 5
 
 // Apply brings the store to where docs are as given and those of remove are
-// gone. Problems are mistakes of the operator's, and nothing was written.
-func (a *Applier) Apply(ctx context.Context, docs []cluster.Document, remove []cluster.Ref, dryRun bool) (ApplyResponse, error) {
+// gone, and says in the audit that actor did. Problems are mistakes of the
+// operator's, and nothing was written.
+func (a *Applier) Apply(ctx context.Context, actor string, docs []cluster.Document, remove []cluster.Ref, dryRun bool) (ApplyResponse, error) {
 	for try := 1; ; try++ {
 		base, err := a.Store.Load(ctx)
 		if err != nil {
@@ -36,12 +38,22 @@ func (a *Applier) Apply(ctx context.Context, docs []cluster.Document, remove []c
 		if err != nil || dryRun || len(out.Problems) > 0 || len(put)+len(gone) == 0 {
 			return out, err
 		}
-		err = a.Store.Apply(ctx, base, put, gone)
+		err = a.Store.Apply(ctx, base, put, gone, auditOf(actor, out.Changes, time.Now()))
 		if errors.Is(err, cluster.ErrConflict) && try < applyTries {
 			continue // somebody else applied: look at the whole again
 		}
 		return out, err
 	}
+}
+
+// auditOf has one entry for each document that changes.
+func auditOf(actor string, changes []Change, at time.Time) (out []cluster.AuditEntry) {
+	for _, c := range changes {
+		if c.Action != Unchanged {
+			out = append(out, cluster.AuditEntry{At: at, Actor: actor, Action: c.Action, Subject: c.Ref.String(), OK: true})
+		}
+	}
+	return out
 }
 
 // plan says what would change, and what is wrong with it.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,9 +107,13 @@ func (c *Client) Boots(ctx context.Context, host string) (out []cluster.Boot, er
 	return out, c.call(ctx, http.MethodGet, "/v1/boots?"+url.Values{"host": {host}}.Encode(), nil, &out)
 }
 
-// Audit returns the last entries of the audit that are about a word.
-func (c *Client) Audit(ctx context.Context, about string) (out []cluster.AuditEntry, err error) {
-	return out, c.call(ctx, http.MethodGet, "/v1/audit?"+url.Values{"about": {about}}.Encode(), nil, &out)
+// Audit returns a part of the audit.
+func (c *Client) Audit(ctx context.Context, q cluster.AuditQuery) (out cluster.AuditPage, err error) {
+	v := url.Values{"about": {q.About}, "last": {strconv.Itoa(q.Last)}}
+	if q.Alarms {
+		v.Set("alarms", "1")
+	}
+	return out, c.call(ctx, http.MethodGet, "/v1/audit?"+v.Encode(), nil, &out)
 }
 
 // Explain says what a host or a MAC address would get, and why.

@@ -68,7 +68,7 @@ func TestHosts(t *testing.T) {
 		&cluster.Host{Meta: cluster.Meta{Name: "leased"}, MACs: []cluster.MAC{{2}}, Profile: "p"},
 		&cluster.Host{Meta: cluster.Meta{Name: "broken"}, MACs: mac(3)},
 	}
-	must(t, r.store.Apply(ctx, r.Snapshot(), docs, nil))
+	must(t, r.store.Apply(ctx, r.Snapshot(), docs, nil, nil))
 	at := time.Now().UTC().Round(0)
 	must(t, r.store.SaveBoot(ctx, cluster.Boot{ID: "1", Host: "fixed", Events: []cluster.Event{{Step: cluster.StepDHCP, At: at}, {Step: cluster.StepKernel, At: at}}}))
 	must(t, r.store.AllowNode(ctx, "leased"))

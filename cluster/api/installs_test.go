@@ -50,7 +50,7 @@ func TestReinstall(t *testing.T) {
 		&cluster.Host{Meta: cluster.Meta{Name: "db1"}, MACs: []cluster.MAC{{2}}, Profile: "disk"},
 		&cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{{4}}, Profile: "live"},
 	}
-	must(t, r.store.Apply(ctx, r.Snapshot(), docs, nil))
+	must(t, r.store.Apply(ctx, r.Snapshot(), docs, nil, nil))
 	c := r.admin()
 	state := func() HostStatus {
 		t.Helper()
@@ -81,8 +81,8 @@ func TestReinstall(t *testing.T) {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
-	audit, err := r.store.AuditLog(ctx, "host db1", 10)
-	if err != nil || len(audit) != 2 || audit[0].Action != "host.installed" || audit[1].Action != "host.reinstall" {
+	audit, err := r.store.AuditLog(ctx, cluster.AuditQuery{About: "host db1"})
+	if err != nil || len(audit.Entries) != 2 || audit.Entries[0].Action != "host.installed" || audit.Entries[1].Action != "host.reinstall" {
 		t.Errorf("%+v, %v", audit, err)
 	}
 }

@@ -87,7 +87,7 @@ func newRig(t *testing.T) *rig {
 	t.Cleanup(s.Close)
 	r.url = s.URL
 	t.Cleanup(func() {
-		audit, _ := r.store.AuditLog(context.Background(), "", 1000)
+		audit, _ := r.store.AuditLog(context.Background(), cluster.AuditQuery{})
 		if strings.Contains(r.log.String(), value) || strings.Contains(fmt.Sprint(audit), value) {
 			t.Error("the value is in the log or the audit")
 		}

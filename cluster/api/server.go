@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/pilotlight/pilotlight/cluster"
@@ -30,7 +31,7 @@ type Store interface {
 	Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, error)
 	WatchBoots(ctx context.Context, h cluster.HostName, ready func(), each func(cluster.Boot)) error
 	Audit(ctx context.Context, e cluster.AuditEntry) error
-	AuditLog(ctx context.Context, about string, n int) ([]cluster.AuditEntry, error)
+	AuditLog(ctx context.Context, q cluster.AuditQuery) (cluster.AuditPage, error)
 }
 
 // Server answers operators.
@@ -98,7 +99,11 @@ func (s *Server) Handler(operator func(*http.Request) (string, bool)) http.Handl
 	})
 	route("GET /v1/boots/watch", s.watchBoots)
 	route("GET /v1/audit", func(r *http.Request, _ string) (any, error) {
-		return s.Store.AuditLog(r.Context(), r.FormValue("about"), 200)
+		last, err := strconv.Atoi(r.FormValue("last"))
+		if err != nil || last < 0 {
+			return nil, fail(http.StatusBadRequest, "last=%q is no number of entries", r.FormValue("last"))
+		}
+		return s.Store.AuditLog(r.Context(), cluster.AuditQuery{About: r.FormValue("about"), Alarms: r.FormValue("alarms") != "", Last: last})
 	})
 	route("GET /v1/explain", func(r *http.Request, _ string) (any, error) {
 		return s.Machines.Explain(r.Context(), r.FormValue("who"))
@@ -161,20 +166,7 @@ func (s *Server) apply(r *http.Request, actor string) (any, error) {
 		}
 		docs[i] = d
 	}
-	out, err := s.Applier.Apply(r.Context(), docs, in.Delete, in.DryRun)
-	if err == nil && !in.DryRun && len(out.Problems) == 0 {
-		s.AuditChanges(r.Context(), actor, out.Changes)
-	}
-	return out, err
-}
-
-// AuditChanges writes one entry for each document that changed.
-func (s *Server) AuditChanges(ctx context.Context, actor string, changes []Change) {
-	for _, c := range changes {
-		if c.Action != Unchanged {
-			s.audit(ctx, actor, c.Action, c.Ref.String(), "")
-		}
-	}
+	return s.Applier.Apply(r.Context(), actor, docs, in.Delete, in.DryRun)
 }
 
 // auditTime is how long writing an entry may take.

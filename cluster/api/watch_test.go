@@ -16,7 +16,7 @@ func TestWatchBoots(t *testing.T) {
 	r.Running = running
 	must(t, r.store.Apply(ctx, r.Snapshot(), []cluster.Document{
 		&cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{{2}}}, &cluster.Host{Meta: cluster.Meta{Name: "web2"}, MACs: []cluster.MAC{{4}}},
-	}, nil))
+	}, nil, nil))
 	boot := func(h cluster.HostName, id string, at time.Time) cluster.Boot {
 		return cluster.Boot{ID: id, Host: h, Events: []cluster.Event{{Step: cluster.StepDHCP, At: at}}}
 	}

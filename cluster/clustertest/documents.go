@@ -67,7 +67,7 @@ func load(t *testing.T, s Store) *cluster.Snapshot {
 
 func apply(t *testing.T, s Store, docs ...cluster.Document) {
 	t.Helper()
-	must(t, s.Apply(t.Context(), load(t, s), docs, nil))
+	must(t, s.Apply(t.Context(), load(t, s), docs, nil, nil))
 }
 
 // text is what a snapshot holds, to be compared.
@@ -87,8 +87,8 @@ func testEmpty(t *testing.T, r Rig) {
 		t.Errorf("an empty store holds %s", got)
 	}
 	// The base of somebody who never loaded will do for the first apply only.
-	must(t, r.Apply(t.Context(), cluster.NewSnapshot(0, nil), []cluster.Document{host(1)}, nil))
-	is(t, r.Apply(t.Context(), cluster.NewSnapshot(0, nil), []cluster.Document{host(2)}, nil), cluster.ErrConflict)
+	must(t, r.Apply(t.Context(), cluster.NewSnapshot(0, nil), []cluster.Document{host(1)}, nil, nil))
+	is(t, r.Apply(t.Context(), cluster.NewSnapshot(0, nil), []cluster.Document{host(2)}, nil, nil), cluster.ErrConflict)
 }
 
 func testRoundTrip(t *testing.T, r Rig) {
@@ -103,7 +103,7 @@ func testRoundTrip(t *testing.T, r Rig) {
 	if got := text(t, load(t, r)); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
-	must(t, r.Apply(t.Context(), load(t, r), []cluster.Document{host(3)}, []cluster.Ref{host(1).Ref(), {Kind: cluster.KindSite, Name: "www"}}))
+	must(t, r.Apply(t.Context(), load(t, r), []cluster.Document{host(3)}, []cluster.Ref{host(1).Ref(), {Kind: cluster.KindSite, Name: "www"}}, nil))
 	want = text(t, cluster.NewSnapshot(0, []cluster.Document{docs[0], docs[1], host(2), host(3), docs[5]}))
 	if got := text(t, load(t, r)); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
@@ -112,13 +112,13 @@ func testRoundTrip(t *testing.T, r Rig) {
 
 func testStaleBase(t *testing.T, r Rig) {
 	base := load(t, r)
-	must(t, r.Apply(t.Context(), base, []cluster.Document{host(1)}, nil))
-	is(t, r.Apply(t.Context(), base, []cluster.Document{host(2)}, nil), cluster.ErrConflict)
-	is(t, r.Apply(t.Context(), base, nil, []cluster.Ref{host(1).Ref()}), cluster.ErrConflict)
+	must(t, r.Apply(t.Context(), base, []cluster.Document{host(1)}, nil, nil))
+	is(t, r.Apply(t.Context(), base, []cluster.Document{host(2)}, nil, nil), cluster.ErrConflict)
+	is(t, r.Apply(t.Context(), base, nil, []cluster.Ref{host(1).Ref()}, nil), cluster.ErrConflict)
 	base = load(t, r)
 	// What is not a document does not make a base old.
 	must(t, r.Audit(t.Context(), cluster.AuditEntry{At: time.Now(), Actor: "a"}))
-	must(t, r.Apply(t.Context(), base, []cluster.Document{host(2)}, nil))
+	must(t, r.Apply(t.Context(), base, []cluster.Document{host(2)}, nil, nil))
 }
 
 // testConcurrentApply has many raise one number: none of their steps is lost.
@@ -135,7 +135,7 @@ func testConcurrentApply(t *testing.T, r Rig) {
 			next := *h
 			n, _ := h.Variables["n"].(float64)
 			next.Variables = map[string]any{"n": n + 1}
-			if err = r.Apply(t.Context(), base, []cluster.Document{&next}, nil); !errors.Is(err, cluster.ErrConflict) {
+			if err = r.Apply(t.Context(), base, []cluster.Document{&next}, nil, nil); !errors.Is(err, cluster.ErrConflict) {
 				return err
 			}
 		}
@@ -204,7 +204,7 @@ func testAllOrNothing(t *testing.T, r Rig) {
 			put, remove := generation(n)
 			base, err := r.Load(t.Context())
 			if err == nil {
-				err = r.Apply(t.Context(), base, put, remove)
+				err = r.Apply(t.Context(), base, put, remove, nil)
 			}
 			if err != nil {
 				t.Error(err)
@@ -263,7 +263,7 @@ func testWatch(t *testing.T, r Rig) {
 			put, remove := generation(n)
 			base, err := r.Load(t.Context())
 			if err == nil {
-				err = r.Apply(t.Context(), base, put, remove)
+				err = r.Apply(t.Context(), base, put, remove, nil)
 			}
 			if err != nil {
 				t.Error(err)
@@ -284,7 +284,7 @@ func testWatch(t *testing.T, r Rig) {
 		last = s.Revision()
 	}
 	// What Watch sent is a base to apply on.
-	must(t, r.Apply(t.Context(), cluster.NewSnapshot(last, nil), []cluster.Document{host(0)}, nil))
+	must(t, r.Apply(t.Context(), cluster.NewSnapshot(last, nil), []cluster.Document{host(0)}, nil, nil))
 }
 
 func testWatchCompacted(t *testing.T, r Rig) {
@@ -324,7 +324,7 @@ func testSecretsGoAlong(t *testing.T, r Rig) {
 	if n := len(load(t, r).Documents()); n != 2 {
 		t.Errorf("%d documents: values are none", n)
 	}
-	must(t, r.Apply(t.Context(), load(t, r), nil, []cluster.Ref{secretDocument("tls").Ref()}))
+	must(t, r.Apply(t.Context(), load(t, r), nil, []cluster.Ref{secretDocument("tls").Ref()}, nil))
 	_, err := r.SecretValue(t.Context(), v)
 	is(t, err, cluster.ErrNotFound)
 	versions, err := r.SecretVersions(t.Context())

@@ -114,8 +114,9 @@ func (m *Memory) snapshot() *cluster.Snapshot {
 	return cluster.NewSnapshot(m.rev, slices.Collect(maps.Values(m.docs)))
 }
 
-// Apply writes and deletes documents if none was applied since base.
-func (m *Memory) Apply(_ context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref) error {
+// Apply writes and deletes documents and their audit if none was applied since
+// base.
+func (m *Memory) Apply(_ context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref, audit []cluster.AuditEntry) error {
 	defer m.lock()()
 	last := m.dropped
 	if n := len(m.applied); n > 0 {
@@ -140,6 +141,7 @@ func (m *Memory) Apply(_ context.Context, base *cluster.Snapshot, put []cluster.
 			maps.DeleteFunc(m.values, func(v cluster.Version, _ json.RawMessage) bool { return string(v.Name) == r.Name })
 		}
 	}
+	m.writeAudit(audit)
 	m.rev++
 	m.applied = append(m.applied, m.snapshot())
 	signal(&m.wake)
@@ -307,18 +309,19 @@ func (m *Memory) Boots(_ context.Context, h cluster.HostName) ([]cluster.Boot, e
 // Audit appends an entry.
 func (m *Memory) Audit(_ context.Context, e cluster.AuditEntry) error {
 	defer m.lock()()
-	m.audit = append(m.audit, again(e))
-	slices.SortStableFunc(m.audit, func(a, b cluster.AuditEntry) int { return a.At.Compare(b.At) })
+	m.writeAudit([]cluster.AuditEntry{e})
 	return nil
 }
 
-// AuditLog returns the last n entries about a word, oldest first.
-func (m *Memory) AuditLog(_ context.Context, about string, n int) ([]cluster.AuditEntry, error) {
+func (m *Memory) writeAudit(entries []cluster.AuditEntry) {
+	m.audit = append(m.audit, again(entries)...)
+	slices.SortStableFunc(m.audit, func(a, b cluster.AuditEntry) int { return a.At.Compare(b.At) })
+}
+
+// AuditLog returns what q asks for.
+func (m *Memory) AuditLog(_ context.Context, q cluster.AuditQuery) (cluster.AuditPage, error) {
 	defer m.lock()()
-	out := slices.DeleteFunc(slices.Clone(m.audit), func(e cluster.AuditEntry) bool {
-		return !strings.Contains(e.Subject, about) && !strings.Contains(e.Actor, about)
-	})
-	return out[max(0, len(out)-n):], nil
+	return q.Page(slices.Values(m.audit)), nil
 }
 
 // Seed returns what PutSeed kept.

@@ -19,6 +19,7 @@ var recordTests = map[string]func(*testing.T, Rig){
 	"lease conflicts": testLeaseConflicts,
 	"lease race":      testLeaseRace,
 	"audit":           testAudit,
+	"audit of apply":  testAuditOfApply,
 	"boots":           testBoots,
 	"watch boots":     testWatchBoots,
 }
@@ -132,35 +133,65 @@ func testLeaseRace(t *testing.T, r Rig) {
 func testAudit(t *testing.T, r Rig) {
 	ctx := t.Context()
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(i int) time.Time { return start.Add(time.Duration(i) * 100 * time.Nanosecond) }
 	for i := range 20 {
-		e := cluster.AuditEntry{At: start.Add(time.Duration(i) * 100 * time.Nanosecond), Actor: fmt.Sprintf("operator:%d", i%2), Action: "apply", Subject: fmt.Sprintf("host h%d", i), OK: true}
+		e := cluster.AuditEntry{At: at(i), Actor: fmt.Sprintf("operator:%d", i%2), Action: "apply", Subject: fmt.Sprintf("host h%d", i), OK: true}
 		must(t, r.Audit(ctx, e))
 	}
-	subjects := func(about string, n int) (out []string) {
+	check := func(q cluster.AuditQuery, want string) {
 		t.Helper()
-		entries, err := r.AuditLog(ctx, about, n)
+		p, err := r.AuditLog(ctx, q)
 		must(t, err)
-		for _, e := range entries {
-			out = append(out, e.Subject)
+		subjects := make([]string, len(p.Entries))
+		for i, e := range p.Entries {
+			subjects[i] = e.Subject
 		}
-		return out
-	}
-	for _, c := range []struct {
-		about string
-		n     int
-		want  string
-	}{
-		{"", 3, "[host h17 host h18 host h19]"},
-		{"operator:1", 2, "[host h17 host h19]"},
-		{"h5", 10, "[host h5]"},
-		{"nobody", 10, "[]"},
-	} {
-		if got := fmt.Sprint(subjects(c.about, c.n)); got != c.want {
-			t.Errorf("about %q: %s, not %s", c.about, got, c.want)
+		if got := fmt.Sprint(subjects, p.Older, p.OlderRefusals); got != want || p.Entries == nil {
+			t.Errorf("%+v: %s, not %s", q, got, want)
 		}
 	}
-	if n := len(subjects("", 100)); n != 20 {
-		t.Errorf("%d entries", n)
+	check(cluster.AuditQuery{Last: 3}, "[host h17 host h18 host h19] 17 0")
+	check(cluster.AuditQuery{About: "operator:1", Last: 2}, "[host h17 host h19] 8 0")
+	check(cluster.AuditQuery{About: "1", Last: 1}, "[host h19] 9 0") // operator:1, and none of h1, h10 ...
+	check(cluster.AuditQuery{About: "h1"}, "[host h1] 0 0")
+	check(cluster.AuditQuery{About: "host h5", Last: 10}, "[host h5] 0 0")
+	check(cluster.AuditQuery{About: "nobody", Last: 10}, "[] 0 0")
+	// What strangers are refused takes nobody's place.
+	for i := range 5 {
+		e := cluster.AuditEntry{At: at(20 + i), Actor: "10.0.0.9", Action: "token.redeem", Subject: fmt.Sprintf("host s%d", i), Alarm: i > 0}
+		must(t, r.Audit(ctx, e))
+	}
+	check(cluster.AuditQuery{Last: 2}, "[host h18 host h19 host s3 host s4] 18 3")
+	check(cluster.AuditQuery{Alarms: true, Last: 3}, "[host s2 host s3 host s4] 1 0")
+	check(cluster.AuditQuery{About: "10.0.0.9", Last: 1}, "[host s4] 0 4")
+}
+
+// testAuditOfApply has the audit and what it tells of written together or not at all.
+func testAuditOfApply(t *testing.T, r Rig) {
+	ctx := t.Context()
+	base := load(t, r)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var docs []cluster.Document
+	var audit []cluster.AuditEntry
+	for i := range 3 {
+		docs = append(docs, host(i))
+		audit = append(audit, cluster.AuditEntry{At: at, Actor: "operator:a", Action: "create", Subject: host(i).Ref().String(), OK: true})
+	}
+	must(t, r.Apply(ctx, base, docs, nil, audit))
+	is(t, r.Apply(ctx, base, []cluster.Document{host(9)}, nil, []cluster.AuditEntry{{At: at, Actor: "operator:b", Subject: "host h009"}}), cluster.ErrConflict)
+	must(t, r.Apply(ctx, load(t, r), nil, []cluster.Ref{host(0).Ref()}, []cluster.AuditEntry{{At: at.Add(time.Second), Actor: "operator:c", Action: "delete", Subject: "host h000", OK: true}}))
+	p, err := r.AuditLog(ctx, cluster.AuditQuery{})
+	must(t, err)
+	var got []string
+	for _, e := range p.Entries {
+		got = append(got, e.Actor+" "+e.Action+" "+e.Subject)
+	}
+	want := "[operator:a create host h000 operator:a create host h001 operator:a create host h002 operator:c delete host h000]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("%s", got)
+	}
+	if p, err = r.AuditLog(ctx, cluster.AuditQuery{About: "h000", Last: 1}); err != nil || len(p.Entries) != 1 || p.Entries[0].Action != "delete" || p.Older != 1 {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // declared by those who use them: packages api, join, control and dhcp.
 type Store interface {
 	Load(ctx context.Context) (*cluster.Snapshot, error)
-	Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref) error
+	Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref, audit []cluster.AuditEntry) error
 	Watch(ctx context.Context, base *cluster.Snapshot, ch chan<- *cluster.Snapshot) error
 	Notify(ctx context.Context, ch chan<- struct{})
 
@@ -42,7 +42,7 @@ type Store interface {
 	ChangeInstall(ctx context.Context, h cluster.HostName, next func(cluster.Install) cluster.Install) (cluster.Install, error)
 	WatchInstalls(ctx context.Context, all func([]cluster.Install), one func(cluster.Install))
 	Audit(ctx context.Context, e cluster.AuditEntry) error
-	AuditLog(ctx context.Context, about string, n int) ([]cluster.AuditEntry, error)
+	AuditLog(ctx context.Context, q cluster.AuditQuery) (cluster.AuditPage, error)
 	Seed(ctx context.Context) (map[string]string, error)
 	PutSeed(ctx context.Context, seed map[string]string) error
 }

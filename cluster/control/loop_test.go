@@ -91,7 +91,7 @@ func newRig(t *testing.T, docs ...cluster.Document) *rig {
 
 func (r *rig) apply(docs ...cluster.Document) {
 	r.t.Helper()
-	must(r.t, r.store.Apply(r.t.Context(), r.Snapshot(), docs, nil))
+	must(r.t, r.store.Apply(r.t.Context(), r.Snapshot(), docs, nil, nil))
 }
 
 // introduce brings a host in with a new key.
@@ -237,7 +237,7 @@ func TestStepForgets(t *testing.T) {
 	r.introduce("h1", "h2")
 	r.step()
 	behind := r.Snapshot()
-	must(t, r.store.Apply(t.Context(), behind, nil, []cluster.Ref{{Kind: cluster.KindHost, Name: "h1"}}))
+	must(t, r.store.Apply(t.Context(), behind, nil, []cluster.Ref{{Kind: cluster.KindHost, Name: "h1"}}, nil))
 	r.step()
 	if r.store.Allowed("h1") || !r.store.Allowed("h2") || r.desired("h1") != nil {
 		t.Error("h1 is not forgotten, or h2 is")

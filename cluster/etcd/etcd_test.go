@@ -237,9 +237,54 @@ func TestApplyTellsWhatIsTooMuch(t *testing.T) {
 	for i := range docs {
 		docs[i] = &cluster.Policy{Meta: cluster.Meta{Name: "p" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + time.Duration(i).String()}}
 	}
-	err = s.Apply(t.Context(), base, docs, nil)
+	err = s.Apply(t.Context(), base, docs, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "apply them in parts") {
 		t.Errorf("%d documents: %v", len(docs), err)
+	}
+}
+
+// TestApplyIsOneAct finds documents and their audit at one revision, also when
+// etcd no longer has the lease that the day's audit was kept under.
+func TestApplyIsOneAct(t *testing.T) {
+	s, ctx := empty(t), t.Context()
+	doc := func(name string) []cluster.Document {
+		return []cluster.Document{&cluster.Policy{Meta: cluster.Meta{Name: name}}}
+	}
+	entries := []cluster.AuditEntry{{At: time.Now(), Subject: "policy a"}, {At: time.Now(), Subject: "policy b"}}
+	base, err := s.Load(ctx)
+	must(t, err)
+	must(t, s.Apply(ctx, base, doc("a"), nil, entries))
+	r, err := s.client.Get(ctx, cluster.AuditFolder, clientv3.WithPrefix())
+	must(t, err)
+	base, err = s.Load(ctx)
+	must(t, err)
+	if len(r.Kvs) != 1 || r.Kvs[0].ModRevision != int64(base.Revision()) || r.Kvs[0].Lease == 0 {
+		t.Fatalf("%+v at revision %d", r.Kvs, base.Revision())
+	}
+	_, err = s.client.Revoke(ctx, clientv3.LeaseID(r.Kvs[0].Lease))
+	must(t, err)
+	must(t, s.Apply(ctx, base, doc("b"), nil, entries[:1]))
+	if p, err := s.AuditLog(ctx, cluster.AuditQuery{}); err != nil || len(p.Entries) != 1 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// TestLongAudit reads more than fits one answer.
+func TestLongAudit(t *testing.T) {
+	s, ctx := empty(t), t.Context()
+	start := time.Now()
+	for i := 0; i < 2*auditPage+1; i += 100 {
+		var ops []clientv3.Op
+		for j := range 100 {
+			at := start.Add(time.Duration(i+j) * time.Millisecond)
+			ops = append(ops, clientv3.OpPut(cluster.AuditFolder+at.UTC().Format("2006-01-02T15:04:05.000000000Z"), `{"actor":"a","ok":true}`))
+		}
+		_, err := s.client.Txn(ctx).Then(ops...).Commit()
+		must(t, err)
+	}
+	p, err := s.AuditLog(ctx, cluster.AuditQuery{Last: 7})
+	if err != nil || len(p.Entries) != 7 || p.Older != 2*auditPage+100-7 {
+		t.Errorf("%d entries, %d older, %v", len(p.Entries), p.Older, err)
 	}
 }
 

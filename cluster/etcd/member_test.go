@@ -237,7 +237,7 @@ func apply(t *testing.T, s *Store, name string) {
 	t.Helper()
 	base, err := s.Load(t.Context())
 	must(t, err)
-	must(t, s.Apply(t.Context(), base, []cluster.Document{&cluster.Policy{Meta: cluster.Meta{Name: name}}}, nil))
+	must(t, s.Apply(t.Context(), base, []cluster.Document{&cluster.Policy{Meta: cluster.Meta{Name: name}}}, nil, nil))
 }
 
 func found(t *testing.T, s *Store, name string) {

@@ -2,12 +2,8 @@ package etcd
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -169,68 +165,6 @@ func (s *Store) Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, 
 		}
 		out = append(out, b)
 	}
-	return out, nil
-}
-
-// Audit appends an entry.
-func (s *Store) Audit(ctx context.Context, e cluster.AuditEntry) error {
-	lease, err := s.audit.get(ctx, s.client, auditKept)
-	if err != nil {
-		return fmt.Errorf("keep audit: %w", err)
-	}
-	var tail [4]byte
-	_, _ = rand.Read(tail[:]) // never fails
-	key := fmt.Sprintf("%s%s-%x", cluster.AuditFolder, e.At.UTC().Format("2006-01-02T15:04:05.000000000Z"), tail)
-	return s.putJSON(ctx, key, e, clientv3.WithLease(lease))
-}
-
-// dailyLease is the etcd lease under which a day's records are kept, so that
-// old ones go away by themselves.
-type dailyLease struct {
-	mu   sync.Mutex
-	id   clientv3.LeaseID
-	made time.Time
-}
-
-func (d *dailyLease) get(ctx context.Context, c *clientv3.Client, kept time.Duration) (clientv3.LeaseID, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.id != 0 && time.Since(d.made) < 24*time.Hour {
-		return d.id, nil
-	}
-	l, err := c.Grant(ctx, int64((kept + 24*time.Hour).Seconds()))
-	if err != nil {
-		return 0, err
-	}
-	d.id, d.made = l.ID, time.Now()
-	return l.ID, nil
-}
-
-// AuditLog returns the last n entries whose subject or actor holds about,
-// oldest first.
-func (s *Store) AuditLog(ctx context.Context, about string, n int) ([]cluster.AuditEntry, error) {
-	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend)}
-	if about == "" {
-		opts = append(opts, clientv3.WithLimit(int64(n)))
-	}
-	r, err := s.client.Get(ctx, cluster.AuditFolder, opts...)
-	if err != nil {
-		return nil, fmt.Errorf("read audit: %w", err)
-	}
-	var out []cluster.AuditEntry
-	for _, kv := range r.Kvs {
-		if len(out) == n {
-			break
-		}
-		var e cluster.AuditEntry
-		if err := json.Unmarshal(kv.Value, &e); err != nil {
-			return nil, fmt.Errorf("etcd key %s: %w", kv.Key, err)
-		}
-		if about == "" || strings.Contains(e.Subject, about) || strings.Contains(e.Actor, about) {
-			out = append(out, e)
-		}
-	}
-	slices.Reverse(out)
 	return out, nil
 }
 

@@ -110,15 +110,43 @@ type applied struct {
 	Changed []string `json:"changed"` // keys
 }
 
-// Apply writes and deletes documents in one transaction, if nothing was applied
-// since base was loaded; else it fails with cluster.ErrConflict.
-func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref) error {
+// Apply writes and deletes documents and their audit in one transaction, if
+// nothing was applied since base was loaded; else it fails with
+// cluster.ErrConflict.
+func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref, audit []cluster.AuditEntry) error {
+	ops, err := applyOps(put, remove)
+	if err != nil {
+		return err
+	}
+	guard := clientv3.Compare(clientv3.ModRevision(cluster.AppliedKey), "<", int64(base.Revision())+1)
+	var r *clientv3.TxnResponse
+	commit := func(more ...clientv3.Op) (err error) {
+		r, err = s.client.Txn(ctx).If(guard).Then(append(ops, more...)...).Commit()
+		return err
+	}
+	if len(audit) == 0 {
+		err = commit()
+	} else {
+		err = s.auditTogether(ctx, audit, func(op clientv3.Op) error { return commit(op) })
+	}
+	switch {
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return fmt.Errorf("%d documents are more than one transaction takes, which is %d or %d MiB: apply them in parts",
+			len(put)+len(remove), maxOps-2, maxBytes>>20) // beside them are AppliedKey and the audit
+	case err != nil:
+		return fmt.Errorf("write %d documents to etcd: %w", len(put)+len(remove), err)
+	case !r.Succeeded:
+		return fmt.Errorf("somebody else applied documents at the same time: %w", cluster.ErrConflict)
+	}
+	return nil
+}
+
+func applyOps(put []cluster.Document, remove []cluster.Ref) (ops []clientv3.Op, err error) {
 	var note applied
-	var ops []clientv3.Op
 	for _, d := range put {
 		body, err := cluster.MarshalDocument(d)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		key := cluster.DocumentKey(d.Ref())
 		note.Changed = append(note.Changed, key)
@@ -134,21 +162,9 @@ func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster
 	}
 	body, err := json.Marshal(note)
 	if err != nil {
-		return fmt.Errorf("encode what was applied: %w", err)
+		return nil, fmt.Errorf("encode what was applied: %w", err)
 	}
-	ops = append(ops, clientv3.OpPut(cluster.AppliedKey, string(body)))
-	guard := clientv3.Compare(clientv3.ModRevision(cluster.AppliedKey), "<", int64(base.Revision())+1)
-	r, err := s.client.Txn(ctx).If(guard).Then(ops...).Commit()
-	switch {
-	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return fmt.Errorf("%d documents are more than one transaction takes, which is %d or %d MiB: apply them in parts",
-			len(put)+len(remove), maxOps-1, maxBytes>>20)
-	case err != nil:
-		return fmt.Errorf("write %d documents to etcd: %w", len(put)+len(remove), err)
-	case !r.Succeeded:
-		return fmt.Errorf("somebody else applied documents at the same time: %w", cluster.ErrConflict)
-	}
-	return nil
+	return append(ops, clientv3.OpPut(cluster.AppliedKey, string(body))), nil
 }
 
 // Watch sends base's successors to ch, one for each apply, until ctx ends; what

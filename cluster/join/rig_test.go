@@ -58,7 +58,7 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 // noTokenIsSeen looks for the text of each token in the log, the audit and the
 // records.
 func (r *rig) noTokenIsSeen() {
-	audit, _ := r.store.AuditLog(context.Background(), "", 1000)
+	audit, _ := r.store.AuditLog(context.Background(), cluster.AuditQuery{})
 	nodes, _ := r.store.Nodes(context.Background())
 	records := []any{audit, nodes}
 	for _, token := range r.tokens {
@@ -130,10 +130,23 @@ func (r *rig) refusal(err error, status int, says string) {
 		r.t.Errorf("got %v, not %d %s", err, status, says)
 		return
 	}
-	all, _ := r.store.AuditLog(r.t.Context(), "", 1)
-	if len(all) != 1 || all[0].OK || !all[0].Alarm || !strings.Contains(all[0].Detail, says) || all[0].Actor == "" || all[0].At.IsZero() {
-		r.t.Errorf("audit %+v, not %s", all, says)
+	all := r.audit("")
+	if len(all) == 0 {
+		r.t.Fatal("nothing in the audit")
 	}
+	if last := all[len(all)-1]; last.OK || !last.Alarm || !strings.Contains(last.Detail, says) || last.Actor == "" || last.At.IsZero() {
+		r.t.Errorf("audit %+v, not %s", last, says)
+	}
+}
+
+// audit returns what is about a host, oldest first.
+func (r *rig) audit(about string) []cluster.AuditEntry {
+	r.t.Helper()
+	p, err := r.store.AuditLog(r.t.Context(), cluster.AuditQuery{About: about})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p.Entries
 }
 
 func (r *rig) certificate(out Response) *x509.Certificate {

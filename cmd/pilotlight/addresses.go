@@ -9,25 +9,44 @@ import (
 	"os"
 	"slices"
 	"time"
-
-	"github.com/pilotlight/pilotlight/cluster"
 )
 
-// localAddresses returns the addresses of this machine's interfaces, loopback
-// last.
-func localAddresses() ([]netip.Addr, error) {
-	all, err := net.InterfaceAddrs()
+// card is one network interface of this machine.
+type card struct {
+	name  string
+	up    bool
+	addrs []netip.Addr // none that is link-local
+}
+
+func cards() ([]card, error) {
+	list, err := net.Interfaces()
 	if err != nil {
-		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+		return nil, fmt.Errorf("list this machine's interfaces: %w", err)
 	}
-	var out []netip.Addr
-	for _, a := range all {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
-			out = append(out, p.Addr().Unmap())
+	out := make([]card, 0, len(list))
+	for _, i := range list {
+		all, err := i.Addrs()
+		if err != nil {
+			continue // it went away meanwhile
 		}
+		c := card{name: i.Name, up: i.Flags&net.FlagUp != 0}
+		for _, a := range all {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
+				c.addrs = append(c.addrs, p.Addr().Unmap())
+			}
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// addresses returns those of all cards, loopback last.
+func addresses(cards []card) (out []netip.Addr) {
+	for _, c := range cards {
+		out = append(out, c.addrs...)
 	}
 	slices.SortStableFunc(out, func(a, b netip.Addr) int { return rank(a) - rank(b) })
-	return out, nil
+	return out
 }
 
 func rank(a netip.Addr) int {
@@ -63,12 +82,12 @@ func (s *server) followAddresses(ctx context.Context) {
 // refreshAddresses takes over the addresses of this machine, and those that
 // networks give it (behind a NAT it has others), into its certificate.
 func (s *server) refreshAddresses() error {
-	local, err := localAddresses()
+	found, err := cards()
 	if err != nil {
 		return err
 	}
-	s.local.Store(&local)
-	all := slices.Clone(local)
+	s.cards.Store(&found)
+	all := addresses(found)
 	for _, n := range s.Snapshot().Networks() {
 		if n.Server.IsValid() && !slices.Contains(all, n.Server) {
 			all = append(all, n.Server)
@@ -96,23 +115,4 @@ func serverNames() []string {
 		names = append([]string{h}, names...)
 	}
 	return names
-}
-
-// serverAddress returns the server's address for the hosts of a network: the one
-// that the network names, the interface's in that network, or the first of all.
-func serverAddress(n *cluster.Network, local []netip.Addr) netip.Addr {
-	if n != nil {
-		if n.Server.IsValid() {
-			return n.Server
-		}
-		for _, a := range local {
-			if n.CIDR.Contains(a) {
-				return a
-			}
-		}
-	}
-	if len(local) > 0 {
-		return local[0]
-	}
-	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }

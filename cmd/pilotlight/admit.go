@@ -129,9 +129,5 @@ func (a *admission) refuse(m cluster.MAC) {
 
 // makeHost applies the document of a machine that a group lets in.
 func (b *bootServices) makeHost(ctx context.Context, h *cluster.Host) (api.ApplyResponse, error) {
-	out, err := b.s.api.Applier.Apply(ctx, []cluster.Document{h}, nil, false)
-	if err == nil && len(out.Problems) == 0 {
-		b.s.api.AuditChanges(ctx, "group:"+h.Labels[admittedBy], out.Changes)
-	}
-	return out, err
+	return b.s.api.Applier.Apply(ctx, "group:"+h.Labels[admittedBy], []cluster.Document{h}, nil, false)
 }

@@ -45,7 +45,7 @@ func (b *bootServices) input(t cluster.Target, mac cluster.MAC, address netip.Ad
 
 // at is where the hosts of a network find this server.
 func (b *bootServices) at(n *cluster.Network) boot.Server {
-	return boot.ServerAt(serverAddress(n, *b.s.local.Load()), b.s.o.http.Port(), b.s.o.https.Port())
+	return boot.ServerAt(b.stand(n).addr, b.s.o.http.Port(), b.s.o.https.Port())
 }
 
 // config compiles the config of a machine that asks.

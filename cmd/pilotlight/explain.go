@@ -43,15 +43,18 @@ func (b *bootServices) Explain(_ context.Context, who string) (api.Explanation, 
 // explainStranger says what a machine gets that no document names.
 func (b *bootServices) explainStranger(snap *cluster.Snapshot, mac cluster.MAC, e api.Explanation) api.Explanation {
 	gets := "it gets an address from a pool and no boot options"
+	if b.s.o.dhcp == "" {
+		gets = "it gets nothing from here; " + b.silent(nil)
+	}
 	var conflicts []string
 	if n := b.networkOf(snap, mac); n != nil {
 		e.Network = n.Name
-		switch n.DHCP {
-		case cluster.DHCPAuthoritative:
-		case cluster.DHCPProxy:
-			gets = "it gets nothing from here; network " + n.Name + " is dhcp: proxy, where another server gives the addresses"
-		default:
-			gets = "it gets nothing from here; network " + n.Name + " is dhcp: off"
+		silent := b.silent(n)
+		if silent == "" && n.DHCP == cluster.DHCPProxy {
+			silent = "network " + n.Name + " is dhcp: proxy, where another server gives the addresses"
+		}
+		if silent != "" {
+			gets = "it gets nothing from here; " + silent
 		}
 		conflicts = b.conflicts(n)
 	}
@@ -94,6 +97,9 @@ func (b *bootServices) explainNetwork(snap *cluster.Snapshot, n *cluster.Network
 		why = fmt.Sprintf("network %s: there is no other", n.Name)
 	}
 	e.Why = append(e.Why, why)
+	if lack := b.stand(n).lack; lack != "" {
+		e.Why = append(e.Why, "server: "+lack)
+	}
 	if n.DHCP == cluster.DHCPProxy {
 		who := "another DHCP server"
 		for _, r := range b.dhcp.Rivals(n) {
@@ -143,6 +149,9 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	if t.Image != nil {
 		e.Image = t.Image.Name
 		e.Why = append(e.Why, fmt.Sprintf("image %s: named by profile %s", t.Image.Name, t.Profile.Name))
+		for _, lack := range b.lacking(t.Image) {
+			e.Why = append(e.Why, fmt.Sprintf("image %s: %s", t.Image.Name, lack))
+		}
 	}
 	if err != nil {
 		e.Why = append(e.Why, "it is not booted: "+err.Error())
@@ -174,22 +183,7 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 	for _, f := range firmwares {
 		q := f.request
 		q.MAC, q.UUID, q.Serial, q.Network = id.MAC, id.UUID, id.Serial, t.Network
-		reply, err := boot.Decide(q, t, boot.Policy{Server: at, Loaders: b.dhcp.Loaders})
-		switch {
-		case err != nil:
-			e.DHCP[f.name] = "nothing: " + err.Error()
-		case strings.HasSuffix(reply.URL+reply.Loader, boot.LeaveFile):
-			e.DHCP[f.name] = fmt.Sprintf("nothing: %s (it is told to load %s, which is not there, and so goes on at once)", reply.Why, boot.LeaveFile)
-		case reply.URL != "":
-			e.DHCP[f.name] = reply.URL
-		case reply.Loader != "":
-			e.DHCP[f.name] = fmt.Sprintf("tftp://%s/%s", at.Addr, reply.Loader)
-		default:
-			e.DHCP[f.name] = "nothing: " + reply.Why
-		}
-		if t.Network != nil && t.Network.DHCP == cluster.DHCPProxy && err == nil && !reply.IsZero() {
-			e.DHCP[f.name] += "  (" + dhcp.ProxyWay(q) + ")"
-		}
+		e.DHCP[f.name] = b.explainFirmware(q, t, at)
 	}
 	mode, _ := boot.CourseOf(t)
 	script, err := boot.Script(mode, t, boot.Visit{Identity: id, Address: t.Host.Address, Server: at})
@@ -198,6 +192,32 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 		return
 	}
 	e.Script = string(script)
+}
+
+// explainFirmware says what DHCP answers to one asker.
+func (b *bootServices) explainFirmware(q boot.Request, t cluster.Target, at boot.Server) string {
+	reply, err := boot.Decide(q, t, boot.Policy{Server: at, Loaders: b.dhcp.Loaders})
+	leaves := strings.HasSuffix(reply.URL+reply.Loader, boot.LeaveFile)
+	silent := b.silent(t.Network)
+	says := reply.URL
+	switch {
+	case err != nil:
+		return "nothing: " + err.Error()
+	case reply.IsZero():
+		return "nothing: " + reply.Why
+	case silent != "" && !leaves:
+		return "nothing: " + silent
+	case leaves:
+		says = fmt.Sprintf("nothing: %s (it is told to load %s, which is not there, and so goes on at once)", reply.Why, boot.LeaveFile)
+	case reply.Loader != "" && b.s.o.tftp == "":
+		return fmt.Sprintf("%s, which it cannot fetch: tftp off (--tftp=)", reply.Loader)
+	case reply.Loader != "":
+		says = fmt.Sprintf("tftp://%s/%s", at.Addr, reply.Loader)
+	}
+	if t.Network != nil && t.Network.DHCP == cluster.DHCPProxy {
+		says += "  (" + dhcp.ProxyWay(q) + ")"
+	}
+	return says
 }
 
 // Render implements api.Machines.

@@ -43,7 +43,7 @@ type bootServices struct {
 	ready    *readiness
 	installs *boot.Installs
 	admits   *admission
-	images   images
+	images   *images
 
 	answersDHCP bool
 	answersPXE  bool
@@ -195,11 +195,12 @@ func listenUDP(ctx context.Context, address, flag string) (net.PacketConn, error
 func (b *bootServices) describe() []string {
 	var out []string
 	for _, n := range b.s.Snapshot().Networks() {
-		mode := n.DHCP
-		if mode == "" {
-			mode = cluster.DHCPOff
+		out = append(out, b.describeNetwork(n))
+	}
+	for _, d := range b.s.Snapshot().Documents(cluster.KindImage) {
+		for _, lack := range b.lacking(d.(*cluster.Image)) {
+			out = append(out, fmt.Sprintf("image  %s  %s", d.Ref().Name, lack))
 		}
-		out = append(out, fmt.Sprintf("dhcp   %s  %s, %s, from %s", n.Name, n.CIDR, mode, serverAddress(n, *b.s.local.Load())))
 	}
 	if b.s.o.dhcp != "" && b.s.o.pxe != "" && b.needsDHCP(cluster.DHCPProxy) {
 		out = append(out, fmt.Sprintf("pxe    %s  what UEFI asks on networks with dhcp: proxy", b.s.o.pxe))

@@ -42,7 +42,8 @@ func (c *cli) print(v any, t func() table) error {
 	return usageError{fmt.Errorf("-o %s is not one of table, json, yaml", c.output)}
 }
 
-// table is rows below a header. Its last column gives way on a narrow terminal.
+// table is rows below a header. What does not fit a narrow terminal keeps its
+// last column, which is what people are looking for, on lines of its own below.
 type table struct {
 	header []string
 	rows   [][]string
@@ -52,34 +53,63 @@ type table struct {
 const gap = 2
 
 func (t table) write(w io.Writer) error {
-	if len(t.rows) == 0 && t.empty != "" {
-		_, err := fmt.Fprintln(w, t.empty)
-		return err
+	text := t.empty + "\n"
+	if len(t.rows) > 0 || t.empty == "" {
+		text = t.text(terminalWidth(w))
 	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// text lays the table out for a terminal of so many columns; 0 is no terminal.
+func (t table) text(limit int) string {
 	widths := make([]int, len(t.header))
-	all := append([][]string{t.header}, t.rows...)
+	all := [][]string{t.header}
+	for _, row := range t.rows {
+		line := make([]string, len(row))
+		for i, cell := range row {
+			line[i] = strings.Join(strings.Fields(cell), " ") // a row is a line
+		}
+		all = append(all, line)
+	}
 	for _, row := range all {
 		for i, cell := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	limit := terminalWidth(w)
 	var b strings.Builder
 	for _, row := range all {
-		var line strings.Builder
-		for i, cell := range row {
-			if i > 0 {
-				line.WriteString(strings.Repeat(" ", gap))
-			}
-			line.WriteString(cell)
-			if i < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)))
-			}
+		var head strings.Builder
+		last := len(row) - 1
+		for i, cell := range row[:last] {
+			head.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+gap))
 		}
-		b.WriteString(shorten(strings.TrimRight(line.String(), " "), limit) + "\n")
+		line := strings.TrimRight(head.String()+row[last], " ")
+		if limit <= 0 || utf8.RuneCountInString(line) <= limit {
+			b.WriteString(line + "\n")
+			continue
+		}
+		b.WriteString(shorten(strings.TrimRight(head.String(), " "), limit) + "\n")
+		for _, more := range fold(row[last], limit-2*gap) {
+			b.WriteString(shorten(strings.Repeat(" ", 2*gap)+more, limit) + "\n")
+		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
+}
+
+// fold breaks a text between its words into lines of at most width, if they let it.
+func fold(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimSpace(line + " " + word)
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 func shorten(s string, limit int) string {

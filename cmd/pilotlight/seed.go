@@ -15,17 +15,17 @@ import (
 // seed applies the manifests of `serve DIR`. A document that DIR has not
 // changed since it was last served is left alone, even where somebody applied
 // another since: a restart never takes back what an operator did.
-func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *manifest.Set) (api.ApplyResponse, error) {
+func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *manifest.Set) error {
 	served, err := store.Seed(ctx)
 	if err != nil {
-		return api.ApplyResponse{}, err
+		return err
 	}
 	now := make(map[string]string, len(set.Documents))
 	var changed []cluster.Document
 	for _, d := range set.Documents {
 		body, err := cluster.MarshalDocument(d)
 		if err != nil {
-			return api.ApplyResponse{}, err
+			return err
 		}
 		sum := sha256.Sum256(body)
 		key := cluster.DocumentKey(d.Ref())
@@ -34,12 +34,12 @@ func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *man
 			changed = append(changed, d)
 		}
 	}
-	out, err := applier.Apply(ctx, changed, nil, false)
+	out, err := applier.Apply(ctx, "server:serve", changed, nil, false)
 	if err != nil {
-		return out, fmt.Errorf("apply the manifests: %w", err)
+		return fmt.Errorf("apply the manifests: %w", err)
 	}
 	if err := set.Place(out.Problems); err != nil {
-		return out, err
+		return err
 	}
-	return out, store.PutSeed(ctx, now)
+	return store.PutSeed(ctx, now)
 }

@@ -30,7 +30,7 @@ import (
 type server struct {
 	o       options
 	log     *slog.Logger
-	local   atomic.Pointer[[]netip.Addr] // this machine's addresses
+	cards   atomic.Pointer[[]card] // this machine's
 	data    *dataDir
 	member  *etcd.Member
 	store   *etcd.Store
@@ -42,7 +42,6 @@ type server struct {
 	boot    *bootServices
 	group   *errgroup.Group
 	stop    context.CancelFunc
-	seeded  api.ApplyResponse
 
 	certificate atomic.Pointer[tls.Certificate] // what HTTPS answers with
 }
@@ -67,10 +66,9 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 			return nil, err
 		}
 	}
-	if s.seeded, err = seed(running, s.store, &s.api.Applier, set); err != nil {
+	if err := seed(running, s.store, &s.api.Applier, set); err != nil {
 		return nil, err
 	}
-	s.api.AuditChanges(running, "server:serve", s.seeded.Changes)
 	fresh, err := s.store.Load(running)
 	if err != nil {
 		return nil, err
@@ -85,13 +83,13 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 }
 
 func (s *server) startData(context.Context) (err error) {
-	local, err := localAddresses()
+	found, err := cards()
 	if err != nil {
 		return err
 	}
-	s.local.Store(&local)
+	s.cards.Store(&found)
 	own := netip.AddrPortFrom(loopbackIfAny(s.o.https.Addr()), s.o.https.Port())
-	if s.data, err = openDataDir(s.o.data, serverNames(), local, "https://"+own.String()); err != nil {
+	if s.data, err = openDataDir(s.o.data, serverNames(), addresses(found), "https://"+own.String()); err != nil {
 		return err
 	}
 	return s.loadCertificate()
