@@ -116,7 +116,7 @@ func (c *checker) didYouMean(kind Kind, name string) string {
 // Nearest returns the word that was meant, most likely, where another is
 // written; "" when none is close.
 func Nearest(word string, words []string) (best string) {
-	at := 3
+	at := min(3, max(2, len(word))) // a short word is close to any other
 	for _, other := range words {
 		if n := distance(word, other); n < at {
 			best, at = other, n

@@ -198,6 +198,9 @@ func (e *cloudEditor) list(m *yaml.Node, key string) *yaml.Node {
 
 // addOwn adds pilotlight's part.
 func (e *cloudEditor) addOwn(in *Input, agentConfig []byte) {
+	if !e.coreos {
+		e.checkCloudInit()
+	}
 	e.addHostname(in.Target.Host.Name)
 	e.addKeys(in.Target.SSHKeys)
 	e.addFiles(in.part(), agentConfig)

@@ -81,14 +81,17 @@ func TestCloudProblems(t *testing.T) {
 		"#cloud-config\na: 1\nb:\n  c: 1\n  c: 2\n":      "line 5: b.c: it is on line 4 already: write it once",
 		"#cloud-config\nhostname: other\n":               "line 2: hostname: pilotlight names the host web1",
 		"#cloud-config\nfqdn: other.example.org\n":       "line 2: fqdn: pilotlight names the host web1: begin it with {{ .Host.Name }}.",
+		"#cloud-config\npakages: [curl]\n":               "line 2: pakages: cloud-init has no such key; did you mean packages:?",
+		"#cloud-config\nruncmd: []\nwrite_filez: []\n":   "line 3: write_filez: cloud-init has no such key; did you mean write_files:?",
+		"#cloud-config\nbananas: 7\n":                    "line 2: bananas: cloud-init has no such key; take it out, or write it as x-bananas",
 		"#cloud-config\nruncmd: reboot\n":                "line 2: runcmd: it is not a list",
-		"#cloud-config\na: &a []\nruncmd: *a\n":          "line 3: runcmd: pilotlight adds to this list, which is an alias",
+		"#cloud-config\nx-a: &a []\nruncmd: *a\n":        "line 3: runcmd: pilotlight adds to this list, which is an alias",
 		"#cloud-config\nusers:\n  - name: ops\n":         "line 2: users: it has neither default nor core",
 		"#cloud-config\nx: {{ .Variables.no }}\n":        `line 2: variable "no" is not set`,
 		"#cloud-config\ncoreos: 7\n":                     "line 2: coreos: it is not a mapping",
 		"#cloud-config\ncoreos:\nruncmd: []\n":           "line 3: runcmd: coreos-cloudinit, for which a config with coreos: is, has no such key",
 		"#cloud-config\n\ncoreos:\n  x: $private_ipv6\n": "line 4: $private_ipv6: the host has no such address: write address:",
-		"#cloud-config\nx: " + TokenPlaceholder + "\n":   "which pilotlight fills in itself",
+		"#cloud-config\nx-x: " + TokenPlaceholder + "\n": "which pilotlight fills in itself",
 		"#cloud-config\nwrite_files:\n- path: /etc/passwd\n- path: /etc/pilotlight/agent.json\n":     "line 4: write_files.1: /etc/pilotlight/agent.json is written by pilotlight",
 		"#cloud-config\nwrite_files:\n- path: /etc/systemd/system/pilotlight-agent.service\n":        "is written by pilotlight",
 		"#cloud-config\nwrite_files:\n- {path: /opt/pilotlight/bin/fetch-agent}\n":                   "is written by pilotlight",
@@ -123,7 +126,7 @@ func TestCloudMerges(t *testing.T) {
 		"#cloud-config\nssh_authorized_keys: ['" + testKey + " again']\n": "ssh_authorized_keys: ['" + testKey + " again']\n",
 		"#cloud-config":                 "hostname: web1\n",
 		"#cloud-config \r\n# nothing\n": "# nothing\n",
-		"#cloud-config\nx: !!binary aGk=\ny: 0644\nz: 'on'\nw: on\n": "x: !!binary aGk=\ny: 0644\nz: 'on'\nw: on\n",
+		"#cloud-config\nx-x: !!binary aGk=\nx-y: 0644\nx-z: 'on'\nx-w: on\n": "x-x: !!binary aGk=\nx-y: 0644\nx-z: 'on'\nx-w: on\n",
 	} {
 		b, err := Compile(testInput(cluster.Config{CloudConfig: config}))
 		if err != nil {
@@ -181,7 +184,7 @@ func TestMetaData(t *testing.T) {
 		return m["instance-id"]
 	}
 	same := id(func(*Input) {})
-	if got := id(func(in *Input) { in.Target.Profile.Config.CloudConfig += "x: 1\n" }); got != same {
+	if got := id(func(in *Input) { in.Target.Profile.Config.CloudConfig += "x-x: 1\n" }); got != same {
 		t.Error("a changed config is a new instance")
 	}
 	if got := id(func(in *Input) { in.Target.Host.UUID = "00000000-0042-3510-8051-b4c04f4d3132" }); got == same {

@@ -156,7 +156,7 @@ func TestApplyProblems(t *testing.T) {
 	}{
 		"check":         {[]cluster.Document{policy("good", "x.org"), policy("bad")}, nil, "policy bad: registries: is missing"},
 		"verify":        {[]cluster.Document{policy("verify", "x.org")}, nil, "policy verify: does not render"},
-		"none":          {nil, []cluster.Ref{policy("none").Ref()}, "there is none to delete; `pilotlight get policy` lists"},
+		"none":          {nil, []cluster.Ref{policy("none").Ref()}, "policy none: there is none to delete"},
 		"twice":         {[]cluster.Document{policy("a", "x.org"), policy("a", "y.org")}, nil, "is given to two documents"},
 		"both":          {[]cluster.Document{policy("a", "x.org")}, []cluster.Ref{policy("a").Ref()}, "is to be written and to be deleted"},
 		"deleted twice": {nil, []cluster.Ref{policy("a").Ref(), policy("a").Ref()}, "is to be deleted twice"},

@@ -25,6 +25,9 @@ type Applier struct {
 
 const applyTries = 5
 
+// NothingToDelete is what is wrong with deleting a document that is not there.
+const NothingToDelete = "there is none to delete"
+
 // Apply brings the store to where docs are as given and those of remove are
 // gone, and says in the audit that actor did. Problems are mistakes of the
 // operator's, and nothing was written.
@@ -80,7 +83,7 @@ func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove [
 	for _, r := range remove {
 		old, ok := base.Get(r)
 		if !ok {
-			out.Problems = append(out.Problems, cluster.Problem{Ref: r, Message: fmt.Sprintf("there is none to delete; `pilotlight get %s` lists what is there", r.Kind)})
+			out.Problems = append(out.Problems, cluster.Problem{Ref: r, Message: NothingToDelete})
 			continue
 		}
 		before, err := cluster.MarshalDocument(old)

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -16,7 +19,7 @@ import (
 func newApply(c *cli) *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
-		Use:     "apply -f DIR|FILE",
+		Use:     "apply -f DIR|FILE|-",
 		Short:   "Bring the cluster to where the manifests say: all of it, or nothing",
 		Example: "  pilotlight apply -f site/",
 		Args:    args(cobra.NoArgs),
@@ -31,7 +34,7 @@ func newApply(c *cli) *cobra.Command {
 func newDiff(c *cli) *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
-		Use:     "diff -f DIR|FILE",
+		Use:     "diff -f DIR|FILE|-",
 		Short:   "Show what apply would change, and change nothing",
 		Long:    "Show what apply would change, and change nothing. Exit code 3 says that something would.",
 		Example: "  pilotlight diff -f site/",
@@ -45,12 +48,30 @@ func newDiff(c *cli) *cobra.Command {
 }
 
 func filesFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringSliceVarP(files, "file", "f", nil, "a manifest, or a directory with all its *.yaml and *.yml; may be repeated")
-	_ = cmd.MarkFlagRequired("file") // fails only for a flag that does not exist
+	cmd.Flags().StringSliceVarP(files, "file", "f", nil, "a manifest, a directory with all its *.yaml and *.yml, or - for standard input; may be repeated")
+}
+
+// load reads manifests, of which - is standard input.
+func (c *cli) load(files []string) (*manifest.Set, error) {
+	i := slices.Index(files, "-")
+	if i < 0 {
+		return manifest.Load(files...)
+	}
+	if len(files) > 1 {
+		return nil, usageError{errors.New("-f - is all that is applied: put the files into it, or leave it out")}
+	}
+	text, err := io.ReadAll(c.in)
+	if err != nil {
+		return nil, fmt.Errorf("read standard input: %w", err)
+	}
+	return manifest.Parse("-", text)
 }
 
 func (c *cli) apply(ctx context.Context, files []string, dryRun bool) error {
-	set, err := manifest.Load(files...)
+	if len(files) == 0 {
+		return usageError{errors.New("say what to apply: -f DIR, -f FILE, or -f - for standard input")}
+	}
+	set, err := c.load(files)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,11 @@ func newBoot(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(boots) == 0 {
+				if err := c.mustBe(cmd.Context(), client, cluster.KindHost, a[0]); err != nil {
+					return err
+				}
+			}
 			if c.output != "table" {
 				return c.print(boots, nil)
 			}
@@ -43,8 +48,7 @@ func newBoot(c *cli) *cobra.Command {
 		},
 	}
 	c.outputFlag(list)
-	cmd.AddCommand(list, newBootWatch(c))
-	return cmd
+	return group(cmd, list, newBootWatch(c))
 }
 
 // writeTimeline prints one boot: each step with the time since the first, and

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
 	"github.com/pilotlight/pilotlight/cluster/manifest"
 )
@@ -130,6 +131,27 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// group makes a command that is nothing without one of those below it.
+func group(cmd *cobra.Command, below ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(below...)
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if len(a) == 0 {
+			return cmd.Help()
+		}
+		var names []string
+		for _, b := range cmd.Commands() {
+			names = append(names, b.Name())
+		}
+		hint := "it is one of " + strings.Join(names, ", ")
+		if near := cluster.Nearest(a[0], names); near != "" {
+			hint = fmt.Sprintf("did you mean %s?", near)
+		}
+		return usageError{fmt.Errorf("unknown command %q for %q; %s\nTry: %s --help", a[0], cmd.CommandPath(), hint, cmd.CommandPath())}
+	}
+	return cmd
+}
+
 // client returns the API's client.
 func (c *cli) client() (*api.Client, error) {
 	server, config, err := c.connection()
@@ -137,6 +159,25 @@ func (c *cli) client() (*api.Client, error) {
 		return nil, err
 	}
 	return api.NewClient(server, config), nil
+}
+
+// mustBe says that there is no such document, where nothing is known of it.
+func (c *cli) mustBe(ctx context.Context, client *api.Client, kind cluster.Kind, name string) error {
+	docs, err := client.Documents(ctx, kind, "")
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, d := range docs {
+		if names = append(names, d.Ref().Name); d.Ref().Name == name {
+			return nil
+		}
+	}
+	hint := fmt.Sprintf("`pilotlight get %s` lists what is there", kind)
+	if near := cluster.Nearest(name, names); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	return fmt.Errorf("there is no %s %q; %s", kind, name, hint)
 }
 
 // connection returns the server's address and how to reach it, with the

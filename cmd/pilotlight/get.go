@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/api"
 	"github.com/pilotlight/pilotlight/cluster/manifest"
 )
 
@@ -126,7 +127,7 @@ is removed stops on every host; a secret goes with all its values.`,
 		Example: "  pilotlight delete site www",
 		Args:    args(cobra.MaximumNArgs(2)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			refs, err := refsToDelete(a, files)
+			refs, err := c.refsToDelete(a, files)
 			if err != nil {
 				return err
 			}
@@ -138,6 +139,9 @@ is removed stops on every host; a secret goes with all its values.`,
 			if err != nil {
 				return err
 			}
+			if none := notThere(refs, out); len(none) > 0 {
+				return fmt.Errorf("%s; nothing was deleted", strings.Join(none, "; "))
+			}
 			if err := new(manifest.Set).Place(out.Problems); err != nil {
 				return err
 			}
@@ -147,14 +151,25 @@ is removed stops on every host; a secret goes with all its values.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringSliceVarP(&files, "file", "f", nil, "remove every document of these manifests")
+	cmd.Flags().StringSliceVarP(&files, "file", "f", nil, "remove every document of these manifests; - is standard input")
 	return cmd
 }
 
-func refsToDelete(a, files []string) ([]cluster.Ref, error) {
+// notThere says of what is to be deleted and was never there in plain words: it
+// is a slip at the command line, not a mistake in a manifest.
+func notThere(refs []cluster.Ref, out api.ApplyResponse) (words []string) {
+	for _, p := range out.Problems {
+		if p.Message == api.NothingToDelete && slices.Contains(refs, p.Ref) {
+			words = append(words, fmt.Sprintf("there is no %s %q; `pilotlight get %s` lists what is there", p.Ref.Kind, p.Ref.Name, p.Ref.Kind))
+		}
+	}
+	return words
+}
+
+func (c *cli) refsToDelete(a, files []string) ([]cluster.Ref, error) {
 	var refs []cluster.Ref
 	if len(files) > 0 {
-		set, err := manifest.Load(files...)
+		set, err := c.load(files)
 		if err != nil {
 			return nil, err
 		}

@@ -12,8 +12,7 @@ import (
 
 func newHost(c *cli) *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "See hosts, let them in, have them installed, take them out"}
-	cmd.AddCommand(newHostList(c), newHostApprove(c), newHostReinstall(c), newHostInstalled(c), newHostRetire(c))
-	return cmd
+	return group(cmd, newHostList(c), newHostApprove(c), newHostReinstall(c), newHostInstalled(c), newHostRetire(c))
 }
 
 func newHostList(c *cli) *cobra.Command {

@@ -186,7 +186,7 @@ func listenUDP(ctx context.Context, address, flag string) (net.PacketConn, error
 	}}
 	conn, err := lc.ListenPacket(ctx, "udp4", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on UDP %s: %w; another process has it (ss -lunp), or give another with %s", address, err, flag)
+		return nil, bindError("UDP", address, flag, err)
 	}
 	return conn, nil
 }

@@ -44,7 +44,7 @@ func TestReferenceCommands(t *testing.T) {
 	b.WriteString("# Commands\n\nMade from the code. Every command has `--help`; exit codes are 0 done, 1 failed, 2 wrong usage, 3 `diff` found changes.\n")
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {
-		if cmd.Runnable() {
+		if cmd.Runnable() && !cmd.HasSubCommands() {
 			fmt.Fprintf(&b, "\n## %s\n\n", cmd.CommandPath())
 			text := cmd.Long
 			if text == "" {
@@ -146,7 +146,11 @@ func typeWord(t reflect.Type) string {
 		return "mapping"
 	}
 	if thing, ok := strings.CutSuffix(t.Name(), "Name"); ok {
-		return "name of a " + strings.ToLower(thing)
+		article := "a"
+		if strings.ContainsRune("AEIOU", rune(thing[0])) {
+			article = "an"
+		}
+		return "name of " + article + " " + strings.ToLower(thing)
 	}
 	return "word"
 }

@@ -12,8 +12,7 @@ import (
 
 func newSecret(c *cli) *cobra.Command {
 	cmd := &cobra.Command{Use: "secret", Short: "Give secrets their values, and list them"}
-	cmd.AddCommand(newSecretPut(c), newSecretList(c))
-	return cmd
+	return group(cmd, newSecretPut(c), newSecretList(c))
 }
 
 func newSecretPut(c *cli) *cobra.Command {

@@ -55,6 +55,11 @@ operators have it now.`,
 					return usageError{fmt.Errorf("--%s %w", f.flag, err)}
 				}
 			}
+			for _, f := range []struct{ flag, text string }{{"dhcp", o.dhcp}, {"pxe", o.pxe}, {"tftp", o.tftp}} {
+				if _, err := listenAddress(f.text); err != nil && f.text != "" {
+					return usageError{fmt.Errorf("--%s %w, or nothing to turn it off", f.flag, err)}
+				}
+			}
 			log, err := newLogger(c, logFormat, logLevel)
 			if err != nil {
 				return err

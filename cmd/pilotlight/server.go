@@ -222,7 +222,7 @@ const maxHeader = 16 << 10
 func (s *server) listenHTTP(ctx context.Context, on netip.AddrPort, srv *http.Server, flag string) error {
 	l, err := net.Listen("tcp", on.String())
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w; another process has it (ss -ltnp), or give another with %s", on, err, flag)
+		return bindError("TCP", on.String(), flag, err)
 	}
 	srv.ReadHeaderTimeout, srv.IdleTimeout, srv.MaxHeaderBytes = 10*time.Second, 2*time.Minute, maxHeader
 	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug) // what strangers get wrong

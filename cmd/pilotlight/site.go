@@ -13,12 +13,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/spf13/cobra"
+
+	"github.com/pilotlight/pilotlight/cluster"
 )
 
 func newSite(c *cli) *cobra.Command {
 	cmd := &cobra.Command{Use: "site", Short: "See how sites fare, and push their images"}
-	cmd.AddCommand(newSiteStatus(c), newSitePush(c))
-	return cmd
+	return group(cmd, newSiteStatus(c), newSitePush(c))
 }
 
 func newSiteStatus(c *cli) *cobra.Command {
@@ -40,6 +41,11 @@ func newSiteStatus(c *cli) *cobra.Command {
 			for _, s := range all {
 				if len(a) == 0 || string(s.Site) == a[0] {
 					services = append(services, s)
+				}
+			}
+			if len(a) > 0 && len(services) == 0 {
+				if err := c.mustBe(cmd.Context(), client, cluster.KindSite, a[0]); err != nil {
+					return err
 				}
 			}
 			return c.print(services, func() table {
