@@ -39,6 +39,7 @@ func Check(docs []Document) []Problem {
 		}
 	}
 	c.hostPorts()
+	c.switchPorts()
 	slices.SortStableFunc(c.problems, func(a, b Problem) int { return compareRefs(a.Ref, b.Ref) })
 	return c.problems
 }
@@ -285,15 +286,15 @@ func (c *checker) group(g *Group) {
 	switch m := g.Match; {
 	case g.Admit < 0:
 		c.add("admit", "%d is less than 0", g.Admit)
-	case g.Admit > 0 && (len(m.Labels) > 0 || m.UUID != "" || m.Serial != ""):
-		c.add("admit", "a machine that no document names is known by its mac, network and arch only: take labels, uuid and serial out of match:")
+	case g.Admit > 0 && (len(m.Labels) > 0 || m.UUID != "" || m.Serial != "" || !m.SwitchPort.IsZero()):
+		c.add("admit", "a machine that no document names is known by its mac, network and arch only: take labels, uuid, serial and switch_port out of match:")
 	}
 	c.sshKeys(g.SSHKeys)
 }
 
 func (c *checker) host(h *Host) {
-	if len(h.MACs) == 0 && h.UUID == "" && h.Serial == "" {
-		c.add("macs", "is missing: a host is known by macs:, uuid: or serial:")
+	if len(h.MACs) == 0 && h.UUID == "" && h.Serial == "" && h.SwitchPort.IsZero() {
+		c.add("macs", "is missing: a host is known by macs:, uuid:, serial: or switch_port:")
 	}
 	for i, m := range h.MACs {
 		if m.IsZero() || m[0]&1 == 1 {
