@@ -50,7 +50,7 @@ func (e *exchange) header(kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 		Options: make(dhcpv4.Options, 24),
 	}
 	p.Options[53] = []byte{byte(kind)}
-	p.Options[54] = e.server.Addr.AsSlice()
+	p.Options[54] = e.id().AsSlice()
 	for _, code := range []uint8{61, 82} {
 		if v, ok := q.Options[code]; ok {
 			p.Options[code] = v

@@ -23,6 +23,7 @@ type exchange struct {
 	places  *places
 	reply   boot.Reply
 	now     time.Time
+	port    cluster.SwitchPort
 	pxe     bool // it came on port 4011
 }
 
@@ -47,15 +48,28 @@ func (s *Server) exchange(m *message, at *places) (*exchange, error) {
 }
 
 // identify finds the host that asks. A machine that no document names is noted.
-func (e *exchange) identify() {
+// It reports whether the machine may be answered.
+func (e *exchange) identify() bool {
 	for _, uuid := range e.m.uuids {
-		if h, ok := e.snap.Identify(cluster.Identity{MAC: e.m.mac, UUID: uuid}); ok {
+		id := e.identity(uuid)
+		e.port = id.Port
+		if h, ok := e.snap.Identify(id); ok {
 			e.host = h
 			e.m.request.UUID = uuid
 			e.s.strangers.forget(e.m.mac)
-			return
+			return true
+		}
+		if h, ok := e.snap.Misplaced(id); ok {
+			e.misplaced(h, id)
+			return false
 		}
 	}
+	e.stranger()
+	return true
+}
+
+// stranger notes a machine that no document names.
+func (e *exchange) stranger() {
 	if e.network.DHCP == cluster.DHCPProxy && !e.m.request.IsFirmware() {
 		return // somebody else's network is full of machines that nobody means to boot
 	}
@@ -218,9 +232,9 @@ func (e *exchange) grant(c *committer, a netip.Addr) (*outbound, error) {
 		return e.refuse(err.Error()), nil
 	}
 	s := p.take(e.claimant(), a)
-	term := e.leaseTime()
+	term, port := e.leaseTime(), e.port
 	if left := min(s.lease.Expires.Sub(e.now), term); s.lends() && s.busy == 0 && s.left == nil &&
-		s.lease.Hostname == e.hostname() && isFresh(s.lease, e.now, term) {
+		s.lease.Hostname == e.hostname() && s.lease.Port == port && isFresh(s.lease, e.now, term) {
 		e.record("has "+a.String(), a, false)
 		return e.encode(dhcpv4.MessageTypeAck, a, left.Truncate(time.Second)), nil
 	}
@@ -228,7 +242,7 @@ func (e *exchange) grant(c *committer, a netip.Addr) (*outbound, error) {
 	ok := c.submit(change{
 		pool: p, slot: s,
 		lease: cluster.Lease{
-			Network: cluster.NetworkName(e.network.Name), Address: a, MAC: e.m.mac, Hostname: e.hostname(),
+			Network: cluster.NetworkName(e.network.Name), Address: a, MAC: e.m.mac, Hostname: e.hostname(), Port: port,
 			Expires: e.now.Add(term).UTC().Truncate(time.Second).Add(time.Second),
 		},
 		ack:  e.encode(dhcpv4.MessageTypeAck, a, term),
@@ -256,7 +270,7 @@ func (e *exchange) release(c *committer) error {
 	defer b.mu.Unlock()
 	p := b.pool(e.snap, e.network)
 	s := p.slots[e.m.client]
-	if s == nil || s.mac != e.m.mac || !s.lends() || e.m.server.IsValid() && e.m.server != e.server.Addr && !e.places.ours(e.m.server) {
+	if s == nil || s.mac != e.m.mac || !s.lends() || e.m.server.IsValid() && !e.isUs(e.m.server) {
 		return errSilent
 	}
 	l := s.lease

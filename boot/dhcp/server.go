@@ -142,7 +142,9 @@ func (s *Server) answer(in inbound, c *committer) *outbound {
 	if e.network.DHCP == cluster.DHCPProxy {
 		return e.beside()
 	}
-	e.identify()
+	if !e.identify() {
+		return nil
+	}
 	if e.isAdmitted() {
 		s.metrics.dropped("admitting")
 		return nil
@@ -178,26 +180,32 @@ func (s *Server) begin(in inbound, at *places) *exchange {
 	return e
 }
 
-// Owner returns the machine to which an address is lent or for which it is
-// reserved. Where another server lends, it is the machine that was seen to take
-// the address.
+// Owner returns the network card of the machine that LentTo returns.
 func (s *Server) Owner(a netip.Addr) (cluster.MAC, bool) {
+	id, ok := s.LentTo(a)
+	return id.MAC, ok
+}
+
+// LentTo returns the machine to which an address is lent or for which it is
+// reserved, and where it is plugged in. Where another server lends, it is the
+// machine that was seen to take the address.
+func (s *Server) LentTo(a netip.Addr) (cluster.Identity, bool) {
 	snap := s.Snapshot()
 	n, ok := snap.NetworkOf(a)
 	if !ok {
-		return cluster.MAC{}, false
+		return cluster.Identity{}, false
 	}
-	lent := func() (cluster.MAC, bool) { return s.book.owner(cluster.NetworkName(n.Name), a, time.Now()) }
+	lent := func() (cluster.Identity, bool) { return s.book.owner(cluster.NetworkName(n.Name), a, time.Now()) }
 	if n.DHCP == cluster.DHCPProxy {
-		lent = func() (cluster.MAC, bool) { return s.seen.owner(a, time.Now()) }
+		lent = func() (cluster.Identity, bool) { return s.seen.owner(a, time.Now()) }
 	}
-	if mac, ok := lent(); ok {
-		return mac, true
+	if id, ok := lent(); ok {
+		return id, true
 	}
-	if h, ok := snap.HostByAddress(a); ok && len(h.MACs) > 0 {
-		return h.MACs[0], true
+	if h, ok := snap.HostByAddress(a); ok && len(h.MACs) > 0 && h.SwitchPort.IsZero() {
+		return cluster.Identity{MAC: h.MACs[0]}, true
 	}
-	return cluster.MAC{}, false
+	return cluster.Identity{}, false
 }
 
 // Learn takes over leases that another server gave, or took away: those have no

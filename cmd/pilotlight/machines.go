@@ -102,7 +102,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
 	b.http = &httpboot.Handler{
-		Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
+		Snapshot: s.Snapshot, Owner: b.dhcp.LentTo, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
 		Loaders: b.loaders, Agent: agent.file,
 		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
