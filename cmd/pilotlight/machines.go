@@ -216,7 +216,7 @@ func (b *bootServices) Discovered() []cluster.Discovered {
 	out := make([]cluster.Discovered, len(seen))
 	for i, m := range seen {
 		out[i] = cluster.Discovered{
-			Identity: cluster.Identity{MAC: m.MAC, UUID: m.UUID}, Network: m.Network, Arch: m.Arch,
+			Identity: cluster.Identity{MAC: m.MAC, UUID: m.UUID, Port: m.Port}, Network: m.Network, Arch: m.Arch,
 			VendorClass: m.Vendor, FirstSeen: m.First, LastSeen: m.Last,
 		}
 		out[i].Address, _ = b.dhcp.LeaseOf(m.MAC)
@@ -224,5 +224,5 @@ func (b *bootServices) Discovered() []cluster.Discovered {
 	return out
 }
 
-// LeaseOf implements api.Machines.
-func (b *bootServices) LeaseOf(m cluster.MAC) (netip.Addr, bool) { return b.dhcp.LeaseOf(m) }
+// AddressOf implements api.Machines.
+func (b *bootServices) AddressOf(h *cluster.Host) (netip.Addr, bool) { return b.dhcp.AddressOf(h) }
