@@ -186,6 +186,7 @@ func (c *checker) network(n *Network) {
 			}
 		}
 	}
+	c.options(n.Options, n, true)
 	if l := n.LeaseTime(); l < Duration(60e9) {
 		c.add("lease", "%s is shorter than a minute; clients could not renew in time", l)
 	}
@@ -310,6 +311,8 @@ func (c *checker) host(h *Host) {
 	}
 	oneOf(c, "arch", h.Arch, X86_64, AArch64)
 	c.address(h)
+	on, _ := c.snap.NetworkOf(h.Address)
+	c.options(h.Options, on, false)
 	c.sshKeys(h.SSHKeys)
 	if h.Profile != "" && !c.needs("profile", KindProfile, string(h.Profile)) {
 		return

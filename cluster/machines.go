@@ -31,6 +31,8 @@ type Network struct {
 	Domain    string       `json:"domain,omitempty"`    // the search domain that machines are told
 	Lease     Duration     `json:"lease,omitzero"`      // default 12h
 	Server    netip.Addr   `json:"server,omitzero"`     // the server's own address here; default: that of the interface
+	Probe     *bool        `json:"probe,omitempty"`     // look whether an address is used before it is offered anew; default true
+	Options   OptionSet    `json:"options,omitempty"`   // more DHCP options, by name or number: a value, a list, or value: and force: true, for machines that do not ask for it
 }
 
 // LeaseTime returns the lease time with its default filled in.
@@ -40,6 +42,9 @@ func (n *Network) LeaseTime() Duration {
 	}
 	return n.Lease
 }
+
+// Probes reports whether addresses are looked for before they are offered.
+func (n *Network) Probes() bool { return n.Probe == nil || *n.Probe }
 
 // File is one file of an image, pinned by its digest.
 type File struct {
@@ -137,6 +142,7 @@ type Host struct {
 	SwitchPort SwitchPort     `json:"switch_port,omitzero"` // where it is plugged in; with macs: it is this host only there
 	Arch       Arch           `json:"arch,omitempty"`       // default x86_64
 	Address    netip.Addr     `json:"address,omitzero"`     // a reservation; with dhcp: proxy the one that the other server has
+	Options    OptionSet      `json:"options,omitempty"`    // DHCP options, over those of the network
 	Profile    ProfileName    `json:"profile,omitempty"`    // overrules the groups
 	Variables  map[string]any `json:"variables,omitempty"`  // over the group's and the profile's
 	SSHKeys    []string       `json:"ssh_keys,omitempty"`   // beside the group's and the profile's

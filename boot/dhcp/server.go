@@ -67,6 +67,7 @@ type Server struct {
 	misled     lately // clients that took a proxy offer for an address
 	told       lately // iPXE, what to boot beside another server
 	places     places // of port 67
+	options    encoded
 	quiet      quiet
 	metrics    *metrics
 	setUp      sync.Once

@@ -125,6 +125,8 @@ func typeWord(t reflect.Type) string {
 		return "mapping"
 	case reflect.Int:
 		return "number"
+	case reflect.Bool:
+		return "true or false"
 	}
 	switch t.Name() {
 	case "Prefix":
@@ -137,6 +139,8 @@ func typeWord(t reflect.Type) string {
 		return "duration, 12h"
 	case "Range":
 		return "addresses, 10.0.0.100-10.0.0.200"
+	case "Octets":
+		return "text, or 0x0a0b"
 	case "File":
 		return "url and sha256"
 	case "string":
