@@ -24,6 +24,7 @@ type exchange struct {
 	reply   boot.Reply
 	now     time.Time
 	port    cluster.SwitchPort
+	on      int  // the interface that it is on the link of; zero when it is on none
 	pxe     bool // it came on port 4011
 }
 
@@ -118,6 +119,9 @@ var (
 func (e *exchange) respond(c *committer) (*outbound, error) {
 	switch e.m.kind {
 	case dhcpv4.MessageTypeDiscover:
+		if e.s.prober != nil {
+			e.findLink()
+		}
 		return e.discover(c)
 	case dhcpv4.MessageTypeRequest:
 		return e.requested(c)
@@ -148,6 +152,7 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 		c.submit(change{pool: p, lease: l, remove: true})
 	}
 	p.stale = nil
+	untried := err == nil && e.isUntried(s)
 	b.mu.Unlock()
 	if busy.IsValid() && e.s.quiet.says("busy "+busy.String()) {
 		e.s.logger().Warn("a reserved address is another machine's still, so its host gets one from the pool",
@@ -156,8 +161,10 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.record(e.asks(), netip.Addr{}, e.m.request.IsFirmware())
-	return e.encode(dhcpv4.MessageTypeOffer, s.addr, e.leaseTime()), nil
+	if untried && e.s.prober.begin(e, s.addr) {
+		return nil, nil
+	}
+	return e.offer(s.addr), nil
 }
 
 // requested answers a REQUEST by the state that the client is in, which is told

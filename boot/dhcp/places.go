@@ -123,6 +123,19 @@ func (p *places) on(n *cluster.Network, on iface) bool {
 	return false
 }
 
+// linkOf returns an interface that has an address of a network, or zero.
+func (p *places) linkOf(cidr netip.Prefix) int {
+	p.refresh()
+	for index, i := range p.ifaces {
+		for _, prefix := range i.prefixes {
+			if cidr.Contains(prefix.Addr()) {
+				return index
+			}
+		}
+	}
+	return 0
+}
+
 // ours reports whether an address is one of this machine's.
 func (p *places) ours(a netip.Addr) bool {
 	p.refresh()

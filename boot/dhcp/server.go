@@ -64,9 +64,11 @@ type Server struct {
 	seen       sightings
 	neighbours Neighbours
 	rivals     rivals
-	misled     lately // clients that took a proxy offer for an address
-	told       lately // iPXE, what to boot beside another server
-	places     places // of port 67
+	misled     lately  // clients that took a proxy offer for an address
+	told       lately  // iPXE, what to boot beside another server
+	places     places  // of port 67
+	prober     *prober // nil looks for nobody
+	asker      asker   // nil is that of the sockets
 	options    encoded
 	quiet      quiet
 	metrics    *metrics
@@ -94,6 +96,9 @@ func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	}
 	s.places.local = addrPort(conn.LocalAddr()).Addr()
 	c := &committer{server: s, wire: out, queue: make(chan change, queueLimit)}
+	if err := s.startProber(c, conn, in.udp != nil); err != nil {
+		return err
+	}
 	var running sync.WaitGroup
 	running.Go(func() { c.run(context.WithoutCancel(ctx)) })
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
@@ -101,9 +106,30 @@ func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	err = s.loop(ctx, in, func(in inbound) *outbound { return s.answer(in, c) })
 	stop()
 	in.frames.close()
+	if s.prober != nil {
+		s.prober.stopped()
+	}
 	close(c.queue)
 	running.Wait()
 	return err
+}
+
+// startProber begins to look for addresses, where there is something to look with.
+func (s *Server) startProber(c *committer, conn net.PacketConn, isUDP bool) error {
+	if s.asker == nil && !isUDP {
+		return nil
+	}
+	w, err := newWire(conn)
+	if err != nil {
+		return err
+	}
+	l := &links{}
+	if s.asker == nil {
+		s.asker = l
+	}
+	s.prober = startProber(s, c, s.asker, w)
+	l.heard = s.prober.heard
+	return nil
 }
 
 // loop answers packets until ctx is done.
