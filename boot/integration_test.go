@@ -146,15 +146,18 @@ func documents(dir string, mode cluster.DHCPMode) []cluster.Document {
 		host.Address = netip.MustParseAddr(hostAddr)
 	}
 	far := &cluster.Network{Meta: cluster.Meta{Name: "far"}, CIDR: netip.MustParsePrefix("10.78.0.0/16"), DHCP: network.DHCP} // behind a relay
-	return []cluster.Document{
-		network, far, host,
+	docs := []cluster.Document{network, far, host}
+	if mode == "" {
+		docs = append(docs, behindRelay(network, far)...)
+	}
+	return append(docs, []cluster.Document{
 		&cluster.Image{
 			Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: filepath.Join(dir, "kernel"), SHA256: "k"},
 			Initrd: []cluster.File{{URL: filepath.Join(dir, "initrd"), SHA256: "i"}},
 			Rootfs: &cluster.File{URL: filepath.Join(dir, "rootfs"), SHA256: "r"},
 		},
 		&cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"console=ttyS0", "test.config.url={{.ConfigURL}}"}},
-	}
+	}...)
 }
 
 func complain(err error) {

@@ -26,6 +26,9 @@ type relayed struct {
 // came in any case. A part that is there twice is nobody's word: the second
 // may be a switch's, and the first the machine's own invention.
 func readRelay(option []byte) (r relayed) {
+	if len(option) == 0 {
+		return r
+	}
 	parts := make(map[byte][]byte, 4)
 	for o := option; len(o) >= 2 && 2+int(o[1]) <= len(o); o = o[2+int(o[1]):] {
 		value := o[2 : 2+int(o[1])]
