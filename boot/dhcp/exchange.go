@@ -158,6 +158,7 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 		e.s.logger().Warn("a reserved address is another machine's still, so its host gets one from the pool",
 			"address", busy, "host", e.host.Name, "mac", e.m.mac, "network", e.network.Name)
 	}
+	e.elsewhere()
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +166,21 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 		return nil, nil
 	}
 	return e.offer(s.addr), nil
+}
+
+// elsewhere says that a host asks on another network than its reservation is of:
+// it was moved, or is wired otherwise than its document has it.
+func (e *exchange) elsewhere() {
+	h := e.host
+	if h == nil || !h.Address.Is4() || e.network.CIDR.Contains(h.Address) || !e.s.quiet.says("elsewhere "+h.Name) {
+		return
+	}
+	of := "no network that is applied"
+	if n, ok := e.snap.NetworkOf(h.Address); ok {
+		of = "network " + n.Name
+	}
+	e.s.logger().Warn("a host asks on another network than its address is of, so it gets one from the pool there, if there is one", "host", h.Name, "mac", e.m.mac,
+		"network", e.network.Name, "address", h.Address, "which_is_of", of, "try", "connect the machine to the network of its address, or correct address: in the document of host "+h.Name)
 }
 
 // requested answers a REQUEST by the state that the client is in, which is told
@@ -370,7 +386,11 @@ func (s *Server) refused(e *exchange, err error) {
 		log.Debug("a DHCP client is not answered", "type", e.m.kind, "error", err)
 		return
 	}
-	if !s.quiet.says(err.Error() + e.network.Name) {
+	key := err.Error() + e.network.Name
+	if e.host != nil { // hosts are named each, strangers are too many
+		key += " " + e.host.Name
+	}
+	if !s.quiet.says(key) {
 		return
 	}
 	try := "wait; the store is slow"
