@@ -47,7 +47,7 @@ func (o *Option) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*long)(o))
 }
 
-// OptionName is a DHCP option's name in IANA's registry, or its number.
+// OptionName is a DHCP option's name, as DHCP servers have it, or its number.
 type OptionName string
 
 // OptionSet is a choice of DHCP options.
@@ -82,8 +82,8 @@ var formWords = map[form]string{
 	formDomains: "a list of domain names", formRoutes: `a list of routes, each like "10.9.0.0/16 via 10.0.0.1"`,
 }
 
-// known are the options that have a name here, as IANA's registry of BOOTP
-// vendor extensions and DHCP options has it.
+// known are the options that have a name here: of IANA's registry of BOOTP
+// vendor extensions and DHCP options, those that are of use to a machine.
 var known = map[OptionName]struct {
 	code uint8
 	form form
@@ -99,6 +99,23 @@ var known = map[OptionName]struct {
 	"sip-servers": {120, formBytes}, "classless-static-routes": {121, formRoutes}, "vendor-specific": {125, formBytes},
 	"capwap-ac": {138, formAddrs}, "tftp-server-address": {150, formAddrs}, "pxelinux-configfile": {209, formText},
 	"pxelinux-pathprefix": {210, formText}, "ms-classless-static-routes": {249, formRoutes}, "wpad": {252, formText},
+}
+
+// OptionWords says of an option how its value is written.
+type OptionWords struct {
+	Name  OptionName
+	Code  uint8
+	Holds string
+}
+
+// KnownOptions lists the options that have a name here, by number.
+func KnownOptions() []OptionWords {
+	var out []OptionWords
+	for name, k := range known {
+		out = append(out, OptionWords{name, k.code, formWords[k.form]})
+	}
+	slices.SortFunc(out, func(a, b OptionWords) int { return int(a.Code) - int(b.Code) })
+	return out
 }
 
 // ours are the options that follow from the rest of what was applied, or from
