@@ -198,6 +198,7 @@ func (c *committer) settle(batch []change, err error) {
 		switch {
 		case err == nil && !ch.remove:
 			ch.pool.saved(ch)
+			s.book.names(ch.lease)
 			if ch.ack != nil {
 				answers = append(answers, *ch.ack)
 			}

@@ -95,9 +95,9 @@ func newRig(t testing.TB) *rig {
 	})
 	r.handler = &httpboot.Handler{
 		Snapshot: func() *cluster.Snapshot { return snap },
-		Owner: func(a netip.Addr) (cluster.MAC, bool) {
+		Owner: func(a netip.Addr) (cluster.Identity, bool) {
 			m, ok := map[netip.Addr]cluster.MAC{addr1: mac1, addr2: mac2, netip.MustParseAddr("10.0.0.59"): {2, 0, 0, 0, 0, 9}}[a]
-			return m, ok
+			return cluster.Identity{MAC: m}, ok
 		},
 		Configs: r.configs, Files: files{r.dir}, Loaders: fstest.MapFS{"snponly.efi": {Data: []byte("MZ")}},
 		Agent: cluster.File{URL: "agent", SHA256: "dd"}, CA: func() []byte { return []byte("PEM") }, HTTPPort: 8080,
@@ -257,7 +257,7 @@ func TestStormDoesNotStarveConfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.handler.MaxImages, r.handler.Logger = 2, nil
-	r.handler.Owner = func(netip.Addr) (cluster.MAC, bool) { return mac1, true }
+	r.handler.Owner = func(netip.Addr) (cluster.Identity, bool) { return cluster.Identity{MAC: mac1}, true }
 	s := httptest.NewServer(r.handler)
 	defer s.Close()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -50,11 +50,24 @@ func (s *Server) Hosts(ctx context.Context) ([]HostStatus, error) {
 		}
 		out = append(out, HostStatus{
 			Name: seen.MAC.Hyphens(), State: cluster.StateDiscovered, MACs: []cluster.MAC{seen.MAC},
-			UUID: seen.UUID, Address: addr(seen.Address), Seen: &seen,
+			UUID: seen.UUID, Address: addr(seen.Address), Seen: &seen, Message: where(snap, seen.Identity),
 		})
 	}
 	slices.SortFunc(out, func(a, b HostStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// where says where a machine that is no host is plugged in, and whose place that
+// is.
+func where(snap *cluster.Snapshot, id cluster.Identity) string {
+	var out string
+	if !id.Port.IsZero() {
+		out = "at switch port " + id.Port.String()
+	}
+	if h, ok := snap.Misplaced(id); ok {
+		out = fmt.Sprintf("%s, not answered: host %s has macs: and switch_port: %s, and only one of them is this machine's", cmp.Or(out, "at no switch port"), h.Name, h.SwitchPort)
+	}
+	return out
 }
 
 func (s *Server) host(snap *cluster.Snapshot, h *cluster.Host, n cluster.Node, b cluster.Boot) HostStatus {
@@ -93,10 +106,8 @@ func (s *Server) address(h *cluster.Host, n cluster.Node) string {
 	if h.Address.IsValid() {
 		return h.Address.String()
 	}
-	for _, m := range h.MACs {
-		if a, ok := s.Machines.LeaseOf(m); ok {
-			return a.String()
-		}
+	if a, ok := s.Machines.AddressOf(h); ok {
+		return a.String()
 	}
 	if n.Introduction != nil {
 		return addr(n.Introduction.Address)

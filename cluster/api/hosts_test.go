@@ -75,14 +75,14 @@ func TestHosts(t *testing.T) {
 	must(t, r.store.SetAlive(ctx, "leased", &cluster.Alive{}))
 	must(t, r.store.SetStatus(ctx, "leased", cluster.Status{Agent: "1.2", Message: "no Docker", Containers: []cluster.ContainerStatus{{Site: "b"}, {Site: "a"}}}))
 	r.Machines = machines{store: r.store, seen: []cluster.Discovered{
-		{Identity: cluster.Identity{MAC: mac(1)[0]}}, {Identity: cluster.Identity{MAC: mac(9)[0]}, Address: netip.MustParseAddr("10.0.0.9")},
+		{Identity: cluster.Identity{MAC: mac(1)[0]}}, {Identity: cluster.Identity{MAC: mac(9)[0], Port: cluster.SwitchPort{Circuit: "eth7"}}, Address: netip.MustParseAddr("10.0.0.9")},
 	}}
 	list, err := r.admin().Hosts(ctx)
 	if err != nil || len(list) != 4 {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	seen, broken, fixed, leased := list[0], list[1], list[2], list[3]
-	if seen.State != cluster.StateDiscovered || seen.Name != "02-00-00-00-00-09" || seen.Address != "10.0.0.9" || seen.Seen == nil {
+	if seen.State != cluster.StateDiscovered || seen.Name != "02-00-00-00-00-09" || seen.Address != "10.0.0.9" || seen.Seen == nil || seen.Message != "at switch port eth7" {
 		t.Errorf("%+v", seen)
 	}
 	if broken.State != cluster.StateApproved || broken.Message == "" || broken.Profile != "" || broken.Address != "" {
