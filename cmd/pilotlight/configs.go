@@ -140,7 +140,7 @@ func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host, installe
 	address := h.Address
 	for _, m := range slices.Backward(h.MACs) { // the first one counts
 		mac = m
-		if a, ok := b.dhcp.LeaseOf(m); ok && !h.Address.IsValid() {
+		if a, ok := b.LeaseOf(m); ok && !h.Address.IsValid() {
 			address = a
 		}
 	}

@@ -55,7 +55,7 @@ func (b *bootServices) explainStranger(snap *cluster.Snapshot, mac cluster.MAC, 
 		}
 		conflicts = b.conflicts(n)
 	}
-	if a, ok := b.dhcp.LeaseOf(mac); ok {
+	if a, ok := b.LeaseOf(mac); ok {
 		e.Address = a.String()
 	}
 	e.Why = append([]string{fmt.Sprintf("no document names %s: %s", mac, gets),
@@ -66,7 +66,7 @@ func (b *bootServices) explainStranger(snap *cluster.Snapshot, mac cluster.MAC, 
 // networkOf returns where a machine was seen: the only network there is, when
 // it was not.
 func (b *bootServices) networkOf(snap *cluster.Snapshot, mac cluster.MAC) *cluster.Network {
-	for _, seen := range b.dhcp.Discovered() {
+	for _, seen := range b.Discovered() {
 		if d, ok := snap.Get(cluster.Ref{Kind: cluster.KindNetwork, Name: string(seen.Network)}); ok && seen.MAC == mac {
 			return d.(*cluster.Network)
 		}
@@ -116,7 +116,7 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	if h.Address.IsValid() {
 		e.Address = h.Address.String()
 		e.Why = append(e.Why, "address: "+reserved(t.Network))
-	} else if a, ok := b.dhcp.LeaseOf(id.MAC); ok {
+	} else if a, ok := b.LeaseOf(id.MAC); ok {
 		e.Address = a.String()
 		why := "address: its lease"
 		if t.Network != nil && t.Network.DHCP == cluster.DHCPProxy {
@@ -173,6 +173,9 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 	e.DHCP = map[string]string{}
 	for _, f := range firmwares {
 		q := f.request
+		if over6 := t.Network != nil && t.Network.CIDR.Addr().Is6(); over6 && q.Arch() == boot.ArchBIOS && !q.IsIPXE() {
+			continue // there is no such firmware
+		}
 		q.MAC, q.UUID, q.Serial, q.Network = id.MAC, id.UUID, id.Serial, t.Network
 		reply, err := boot.Decide(q, t, boot.Policy{Server: at, Loaders: b.dhcp.Loaders})
 		switch {
@@ -183,7 +186,7 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 		case reply.URL != "":
 			e.DHCP[f.name] = reply.URL
 		case reply.Loader != "":
-			e.DHCP[f.name] = fmt.Sprintf("tftp://%s/%s", at.Addr, reply.Loader)
+			e.DHCP[f.name] = at.TFTP(reply.Loader)
 		default:
 			e.DHCP[f.name] = "nothing: " + reply.Why
 		}
