@@ -22,9 +22,9 @@ type memory struct {
 	mu      sync.Mutex
 	leases  map[netip.Addr]cluster.Lease
 	commits int
-	err     error // what Commit fails with
-	terse   bool  // a conflict does not say what there is
-	before  func()
+	err     error         // what Commit fails with
+	terse   bool          // a conflict does not say what there is
+	failed  chan struct{} // gets one for each such failure
 }
 
 func (m *memory) Leases(context.Context) ([]cluster.Lease, error) {
@@ -38,12 +38,10 @@ func (m *memory) Leases(context.Context) ([]cluster.Lease, error) {
 }
 
 func (m *memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
-	if m.before != nil {
-		m.before()
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
+		m.failed <- struct{}{}
 		return m.err
 	}
 	believed := make(map[netip.Addr]bool)

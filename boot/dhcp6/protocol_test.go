@@ -209,10 +209,11 @@ func TestSilence(t *testing.T) {
 
 // Nothing is told before it is durable.
 func TestNothingIsToldThatIsNotSaved(t *testing.T) {
-	leases := &memory{err: errors.New("no disk")}
+	leases := &memory{err: errors.New("no disk"), failed: make(chan struct{}, 1)}
 	r := start(t, leases)
 	a, _ := lent(r.ask(mac(7), messageOf(solicit, ll(mac(7)), ia(1))))
 	r.silence(mac(7), messageOf(dhcpv6.MessageTypeRequest, ll(mac(7)), us(), ia(1, a)))
+	<-leases.failed
 	leases.mu.Lock()
 	leases.err = nil
 	leases.mu.Unlock()
