@@ -99,7 +99,8 @@ func serverNames() []string {
 }
 
 // serverAddress returns the server's address for the hosts of a network: the one
-// that the network names, the interface's in that network, or the first of all.
+// that the network names, the interface's in that network, the first that is of
+// IPv6 as the network is, or the first of all.
 func serverAddress(n *cluster.Network, local []netip.Addr) netip.Addr {
 	if n != nil {
 		if n.Server.IsValid() {
@@ -107,6 +108,11 @@ func serverAddress(n *cluster.Network, local []netip.Addr) netip.Addr {
 		}
 		for _, a := range local {
 			if n.CIDR.Contains(a) {
+				return a
+			}
+		}
+		for _, a := range local {
+			if a.Is6() == n.CIDR.Addr().Is6() {
 				return a
 			}
 		}
