@@ -51,7 +51,7 @@ func (b *beside) lease6(find func(cluster.Lease) bool) (found cluster.Lease) {
 
 func TestIntegrationDhclient6(t *testing.T) {
 	b := newSix(t)
-	b.linkLocal()
+	b.up(hostMAC)
 	common := []string{"-6", "-v", "-sf", sixScript(b), "-lf", filepath.Join(b.dir, "dhclient6.leases"), "-pf", filepath.Join(b.dir, "dhclient6.pid")}
 	client := func(args ...string) string { return b.run("dhclient", append(append(common, args...), "c0")...) }
 
@@ -59,6 +59,20 @@ func TestIntegrationDhclient6(t *testing.T) {
 	if l := b.lease6(func(l cluster.Lease) bool { return l.Address.String() == hostAddr6 }); l.MAC.String() != hostMAC || l.Hostname != "web1" {
 		t.Errorf("the journal has %+v", l)
 	}
+	t.Run("its config is its own", func(t *testing.T) {
+		eventually(t, "the advertisement said that the network is on the link", func() bool { return strings.Contains(b.run("ip", "-6", "route"), "fd77::/64 dev c0") })
+		get := func(from string) string {
+			return b.run("curl", "-sg", "-w", " %{http_code}", "--interface", from, "http://["+serverAddr6+"]:8080/ignition?mac="+strings.ReplaceAll(hostMAC, ":", "-"))
+		}
+		contains(t, get(hostAddr6), "web1", " 200")
+		b.run("ip", "addr", "add", "fd77::66/128", "dev", "c0", "nodad")
+		contains(t, get("fd77::66"), "lent to nobody", " 503")
+		b.run("ip", "addr", "del", "fd77::66/128", "dev", "c0")
+		b.run("tftp", "-6", serverAddr6, "-m", "binary", "-c", "get", "snponly.efi")
+		if got, want := read(filepath.Join(b.dir, "snponly.efi")), read("/usr/lib/ipxe/snponly.efi"); got == "" || got != want {
+			t.Errorf("%d bytes came by TFTP, of %d", len(got), len(want))
+		}
+	})
 	client("-x") // leaves without releasing
 	contains(t, client("-1"), "XMT: Confirm", "RCV: Reply message", "message status code Success", "event BOUND6")
 	contains(t, client("-r"), "XMT: Release")
@@ -76,9 +90,7 @@ func TestIntegrationDhcpcd6(t *testing.T) {
 		t.Fatal("dhcpcd is missing: apt-get install dhcpcd-base")
 	}
 	b := newSix(t)
-	b.run("ip", "link", "set", "c0", "down")
-	b.run("ip", "link", "set", "c0", "address", "52:54:00:77:00:99", "up") // and so another link-local address
-	b.linkLocal()
+	b.up("52:54:00:77:00:99")
 	config := filepath.Join(b.dir, "dhcpcd.conf")
 	if err := os.WriteFile(config, []byte("duid\nslaac hwaddr\noption domain_name_servers\nnohook resolv.conf, hostname, timesyncd\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -99,7 +111,7 @@ func TestIntegrationDhcpcd6(t *testing.T) {
 // A relay of perfdhcp's makes up clients, and we answer all of them.
 func TestIntegrationPerfdhcp6(t *testing.T) {
 	b := newSix(t)
-	b.linkLocal()
+	b.up(hostMAC)
 	b.run("ip", "addr", "add", "fd77::2/64", "dev", "c0", "nodad")
 	before := time.Now()
 	// Its status says that some exchange was dropped.
@@ -121,9 +133,12 @@ func TestIntegrationPerfdhcp6(t *testing.T) {
 	}
 }
 
-// linkLocal waits until the client's link-local address may be used.
-func (b *beside) linkLocal() {
+// up switches the client's card on with a hardware address, and waits until the
+// link-local address that it makes of it may be used.
+func (b *beside) up(mac string) {
 	b.t.Helper()
+	b.run("ip", "link", "set", "c0", "down")
+	b.run("ip", "link", "set", "c0", "address", mac, "up")
 	eventually(b.t, "the client has a link-local address", func() bool {
 		out := b.run("ip", "-6", "addr", "show", "dev", "c0")
 		return strings.Contains(out, "fe80::") && !strings.Contains(out, "tentative")
