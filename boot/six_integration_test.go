@@ -133,6 +133,35 @@ func TestIntegrationPerfdhcp6(t *testing.T) {
 	}
 }
 
+// A relay of another make: ISC's, on a router between the machine and us.
+func TestIntegrationRelay6(t *testing.T) {
+	if _, err := exec.LookPath("dhcrelay"); err != nil {
+		t.Fatal("dhcrelay is missing: apt-get install isc-dhcp-relay")
+	}
+	b := newSix(t)
+	b.ip("-n " + b.other + " addr add fd77::3/64 dev o0 nodad")
+	b.ip("-n " + b.other + " link add r0 type veth peer name c1 netns " + b.client)
+	b.ip("-n " + b.other + " addr add " + farAddr6 + "/64 dev r0 nodad")
+	b.ip("-n " + b.other + " link set r0 up")
+	b.ip("-n " + b.client + " link set c1 address 52:54:00:77:00:98 up")
+	eventually(t, "the router has its addresses", func() bool {
+		out, _ := exec.Command("ip", "-n", b.other, "-6", "addr").Output()
+		return strings.Contains(string(out), farAddr6) && !strings.Contains(string(out), "tentative") && !strings.Contains(b.run("ip", "-6", "addr", "show", "dev", "c1"), "tentative")
+	})
+	log := filepath.Join(b.dir, "relay.log")
+	b.daemon(b.other, log, nil, "dhcrelay", "-6", "-d", "-I", "-l", "r0", "-u", serverAddr6+"%o0", "-pf", filepath.Join(b.dir, "relay.pid"))
+	await(t, log, "Sending on", time.Minute)
+	out := b.run("dhclient", "-6", "-v", "-1", "-sf", sixScript(b), "-lf", filepath.Join(b.dir, "relay.leases"), "-pf", filepath.Join(b.dir, "relay-client.pid"), "c1")
+	got := regexp.MustCompile(`new_ip6_address=(fd78::1:[0-9a-f:]+)`).FindStringSubmatch(out)
+	if got == nil {
+		t.Fatalf("no address of the network behind the relay:\n%s\n%s", out, read(log))
+	}
+	if l := b.lease6(func(l cluster.Lease) bool { return l.Address.String() == got[1] }); l.MAC.String() != "52:54:00:77:00:98" || l.Network != "far" {
+		t.Errorf("the journal has %+v", l)
+	}
+	b.run("dhclient", "-6", "-x", "-lf", filepath.Join(b.dir, "relay.leases"), "-pf", filepath.Join(b.dir, "relay-client.pid"), "c1")
+}
+
 // up switches the client's card on with a hardware address, and waits until the
 // link-local address that it makes of it may be used.
 func (b *beside) up(mac string) {
