@@ -104,7 +104,6 @@ type pipe struct {
 	out    chan datagram
 	closed chan struct{}
 	once   sync.Once
-	mu     sync.Mutex
 	ended  chan struct{} // closed by a deadline in the past
 	past   sync.Once
 }
