@@ -333,3 +333,12 @@ func code(p *dhcpv6.Message, i int) iana.StatusCode {
 	}
 	return s.StatusCode
 }
+
+func (o *outbound) summary(t testing.TB) string {
+	t.Helper()
+	d, err := dhcpv6.FromBytes(o.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Summary()
+}
