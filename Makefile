@@ -52,7 +52,7 @@ bench-peers: tools ## ours and other servers in turn, as ratios of medians (root
 	PATH="$(PEERS)/usr/sbin:$$PATH" $(GO) test -tags peers -run Peers -count 1 -timeout 60m -v ./boot/...
 
 # The clients and peers of ring 2, each the Debian package's own.
-PACKAGES = ipxe ignition etcd-client docker-registry skopeo udhcpc isc-dhcp-client tftp-hpa atftp curl \
+PACKAGES = ipxe ignition etcd-client docker-registry skopeo udhcpc isc-dhcp-client isc-dhcp-relay dhcpcd-base tftp-hpa atftp curl \
            kea-admin kea-dhcp4-server cloud-init tcpdump dnsmasq-base libwrap0 iproute2 openssh-client shellcheck \
            grub-common isc-dhcp-relay dhcpcd-base nmap procps systemd
 FIRMWARE = qemu-system-x86 seabios ipxe-qemu ovmf

@@ -25,6 +25,9 @@ func ServerAt(addr netip.Addr, port, securePort uint16) Server {
 	return s
 }
 
+// TFTP returns the URL of a file that the server has for TFTP.
+func (s Server) TFTP(file string) string { return "tftp://" + hostPort(s.Addr, 69, 69) + "/" + file }
+
 func hostPort(addr netip.Addr, port, usual uint16) string {
 	switch {
 	case port != usual:
@@ -126,7 +129,7 @@ func decideLoader(q Request, t cluster.Target, family Family, p Policy) (Reply, 
 	case q.IsIPXE():
 		// An iPXE built without HTTP cannot fetch the script. It needs the
 		// whole URL: a bare name it may take for a path of its own (tinkerbell).
-		return Reply{URL: "tftp://" + p.Server.Addr.String() + "/" + loader, Why: "iPXE without HTTP is chained to one that has it"}, nil
+		return Reply{URL: p.Server.TFTP(loader), Why: "iPXE without HTTP is chained to one that has it"}, nil
 	case q.Class == ClassHTTP && isSigned(family):
 		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, and profile %s has loader: grub, which is booted by PXE only: set its firmware to PXE over IPv4",
 			t.Host.Name, q.MAC, q.Arch(), t.Profile.Name)

@@ -75,25 +75,31 @@ func TestFirmware(t *testing.T) {
 	} {
 		t.Run(row.what, func(t *testing.T) {
 			b := newBeside(t, row.other, row.boot, row.mode)
-			began := time.Now()
-			b.daemon(b.lan, filepath.Join(b.dir, "console.log"), nil, append([]string{
-				"qemu-system-x86_64", "-accel", "tcg,thread=multi", "-m", "768", "-nodefaults", "-display", "none", "-monitor", "none",
-				"-serial", "stdio", "-no-reboot", "-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no",
-			}, row.args(b)...)...)
-			var took []string
-			for _, s := range row.steps {
-				await(t, b.log, s.pattern, bootTime)
-				took = append(took, fmt.Sprintf("%s %.1f s", s.name, time.Since(began).Seconds()))
-			}
-			if said := read(b.log); strings.Contains(said, "port4011=true") != (row.steps[0] == asks) {
-				t.Errorf("port 4011 was asked, or not, against what was expected")
-			}
-			if row.steps[len(row.steps)-1] == script {
-				eventually(t, "the script is in the machine's timeline", func() bool { return strings.Contains((&lab{dir: b.dir}).timeline(), `"step":"script"`) })
-			}
-			t.Logf("%s: %s", row.what, strings.Join(took, ", "))
+			b.boots(t, row.what, row.args(b), row.steps)
 		})
 	}
+}
+
+// boots turns a machine on and sees to it that it goes through the steps.
+func (b *beside) boots(t *testing.T, what string, args []string, steps []step) {
+	t.Helper()
+	began := time.Now()
+	b.daemon(b.lan, filepath.Join(b.dir, "console.log"), nil, append([]string{
+		"qemu-system-x86_64", "-accel", "tcg,thread=multi", "-m", "768", "-nodefaults", "-display", "none", "-monitor", "none",
+		"-serial", "stdio", "-no-reboot", "-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no",
+	}, args...)...)
+	var took []string
+	for _, s := range steps {
+		await(t, b.log, s.pattern, bootTime)
+		took = append(took, fmt.Sprintf("%s %.1f s", s.name, time.Since(began).Seconds()))
+	}
+	if said := read(b.log); strings.Contains(said, "port4011=true") != (steps[0] == asks) {
+		t.Errorf("port 4011 was asked, or not, against what was expected")
+	}
+	if steps[len(steps)-1] == script {
+		eventually(t, "the script is in the machine's timeline", func() bool { return strings.Contains((&lab{dir: b.dir}).timeline(), `"step":"script"`) })
+	}
+	t.Logf("%s: %s", what, strings.Join(took, ", "))
 }
 
 // bios boots SeaBIOS with the network card's own ROM, which is iPXE.
@@ -104,6 +110,10 @@ func bios(*beside) []string {
 // uefiPXE and uefiHTTP boot OVMF, which tries PXE before HTTP Boot unless it is
 // told not to.
 func uefiPXE(b *beside) []string {
+	return append(uefi(b), "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no")
+}
+
+func uefi(b *beside) []string {
 	vars := filepath.Join(b.dir, "vars.fd")
 	blank, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
 	if err == nil {
@@ -116,7 +126,29 @@ func uefiPXE(b *beside) []string {
 		"-machine", "q35", "-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
 		"-drive", "if=pflash,unit=1,format=raw,file=" + vars,
 		"-device", "virtio-net-pci,netdev=n0,bootindex=1,romfile=,mac=" + hostMAC, "-device", "virtio-rng-pci",
-		"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no",
+	}
+}
+
+// TestFirmwareIPv6 boots OVMF, and the iPXE that it loads, on an IPv6 network that
+// is ours. There is no other server, and no DHCPv4.
+func TestFirmwareIPv6(t *testing.T) {
+	for _, row := range []struct {
+		what  string
+		off   []string // what OVMF is not to try
+		steps []step
+	}{
+		{"UEFI PXE", []string{"IPv4PXESupport"}, byTFTP},
+		{"UEFI HTTP", []string{"IPv4PXESupport", "IPv6PXESupport"}, byHTTP},
+	} {
+		t.Run(row.what, func(t *testing.T) {
+			b := newSix(t)
+			b.ip("-n " + b.client + " link set c0 down") // it has the machine's hardware address, and so its link-local one
+			args := uefi(b)
+			for _, name := range row.off {
+				args = append(args, "-fw_cfg", "name=opt/org.tianocore/"+name+",string=no")
+			}
+			b.boots(t, row.what+" over IPv6", args, row.steps)
+		})
 	}
 }
 

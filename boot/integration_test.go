@@ -48,8 +48,11 @@ const (
 
 func TestMain(m *testing.M) {
 	run := serve
-	if os.Getenv(solicitEnv) != "" {
+	switch {
+	case os.Getenv(solicitEnv) != "":
 		run = solicit
+	case os.Getenv(dhcpEnv) == six:
+		run = serve6
 	}
 	if dir := os.Getenv(serverEnv) + os.Getenv(solicitEnv); dir != "" {
 		if err := run(dir); err != nil {

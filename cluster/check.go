@@ -171,8 +171,8 @@ func (c *checker) network(n *Network) {
 		}
 	}
 	oneOf(c, "dhcp", n.DHCP, DHCPAuthoritative, DHCPProxy, DHCPOff)
-	if (n.DHCP == DHCPAuthoritative || n.DHCP == DHCPProxy) && !n.CIDR.Addr().Is4() {
-		c.add("dhcp", "%s works on IPv4 networks only; leave dhcp: off on %s", n.DHCP, n.CIDR)
+	if n.CIDR.Addr().Is6() {
+		c.network6(n)
 	}
 	if n.DHCP == DHCPProxy && len(n.Pools) > 0 {
 		c.add("pools", "are not lent with dhcp: proxy, where another server gives the addresses; remove them, or write dhcp: authoritative")

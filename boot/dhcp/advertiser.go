@@ -26,13 +26,18 @@ import (
 // Networks that are proxy are somebody else's, and other machines there may take
 // such an advertisement for a change of what their router said. There only a
 // machine is answered whose iPXE was told what to boot a moment ago, and alone.
+//
+// On an IPv6 network that is ours it says more, and also unasked: see
+// advertise6.go.
 type Advertiser struct {
 	Snapshot func() *cluster.Snapshot
 	Boots    func(cluster.MAC) bool // beside another server, at this moment; nil is nobody
 	Logger   *slog.Logger           // nil is silence
 
-	places places
-	joined map[int]bool
+	places  places
+	places6 places // of IPv6 networks
+	joined  map[int]bool
+	managed managed
 }
 
 // rejoin is how often new interfaces are looked for.
@@ -71,11 +76,17 @@ func (a *Advertiser) Serve(ctx context.Context, conn net.PacketConn) error {
 
 func (a *Advertiser) loop(ctx context.Context, p *ipv6.PacketConn) error {
 	buf := make([]byte, 512)
-	var next time.Time
+	a.places6.six = true
+	var next, unasked time.Time
 	for {
-		if now := time.Now(); !now.Before(next) {
+		now := time.Now()
+		if !now.Before(next) {
 			a.join(p)
 			next = now.Add(rejoin)
+		}
+		if !now.Before(unasked) {
+			a.remind(p)
+			unasked = now.Add(advertiseEvery)
 		}
 		// Looked at again after setting the deadline, lest it undo ctx's.
 		p.SetReadDeadline(next)
@@ -97,11 +108,16 @@ func (a *Advertiser) loop(ctx context.Context, p *ipv6.PacketConn) error {
 		if to == nil {
 			continue
 		}
-		out := &ipv6.ControlMessage{IfIndex: cm.IfIndex, HopLimit: 255}
-		if _, err := p.WriteTo(advertisement, out, to); err != nil {
+		if err := a.send(p, cm.IfIndex, to); err != nil {
 			a.logger().Debug("a router solicitation was not answered", "from", from, "error", err)
 		}
 	}
+}
+
+// send sends what there is to say on a link.
+func (a *Advertiser) send(p *ipv6.PacketConn, index int, to net.Addr) error {
+	_, err := p.WriteTo(a.says(index), &ipv6.ControlMessage{IfIndex: index, HopLimit: 255}, to)
+	return err
 }
 
 func isSolicitation(b []byte) bool {
@@ -114,6 +130,8 @@ func isSolicitation(b []byte) bool {
 func (a *Advertiser) answers(index int, from net.Addr, solicitation []byte) net.Addr {
 	n := a.places.link(index, a.Snapshot())
 	switch {
+	case a.ours6(index) != nil:
+		return &net.IPAddr{IP: net.IPv6linklocalallnodes}
 	case n == nil:
 	case n.DHCP == cluster.DHCPAuthoritative:
 		return &net.IPAddr{IP: net.IPv6linklocalallnodes}
@@ -150,7 +168,8 @@ func (a *Advertiser) join(p *ipv6.PacketConn) {
 	}
 	a.places.refresh()
 	for index := range a.places.ifaces {
-		if n := a.places.link(index, a.Snapshot()); a.joined[index] || n == nil || !serves(n) {
+		n := a.places.link(index, a.Snapshot())
+		if a.joined[index] || (n == nil || !serves(n)) && a.ours6(index) == nil {
 			continue
 		}
 		if err := p.JoinGroup(&net.Interface{Index: index}, allRouters); err != nil {

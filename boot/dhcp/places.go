@@ -17,6 +17,7 @@ const ifacesAge = 5 * time.Second
 type places struct {
 	local  netip.Addr // of the socket; zero or unspecified when it is bound to none
 	list   func() ([]iface, error)
+	six    bool // IPv6 is what is looked for, not IPv4
 	ifaces map[int]iface
 	listed time.Time
 	snap   *cluster.Snapshot
@@ -99,6 +100,9 @@ func (p *places) link(index int, snap *cluster.Snapshot) *cluster.Network {
 	on := p.iface(index)
 	var found *cluster.Network
 	for _, n := range snap.Networks() {
+		if n.CIDR.Addr().Is6() != p.six {
+			continue
+		}
 		if n.Interface != "" && n.Interface == on.name {
 			found = n
 			break
@@ -174,7 +178,7 @@ func (p *places) refresh() {
 	}
 	list := p.list
 	if list == nil {
-		list = interfaces
+		list = func() ([]iface, error) { return interfaces(p.six) }
 	}
 	found, err := list()
 	p.listed = time.Now()
@@ -187,7 +191,8 @@ func (p *places) refresh() {
 	}
 }
 
-func interfaces() ([]iface, error) {
+// interfaces lists them with their addresses, of IPv6 or of IPv4.
+func interfaces(six bool) ([]iface, error) {
 	list, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list the interfaces: %w", err)
@@ -203,7 +208,7 @@ func interfaces() ([]iface, error) {
 			found.mac = cluster.MAC(i.HardwareAddr)
 		}
 		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is6() == six {
 				found.prefixes = append(found.prefixes, p)
 			}
 		}

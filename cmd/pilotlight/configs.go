@@ -141,7 +141,7 @@ func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host, installe
 	if len(h.MACs) > 0 {
 		mac = h.MACs[0]
 	}
-	if a, ok := b.dhcp.AddressOf(h); ok && !address.IsValid() {
+	if a, ok := b.AddressOf(h); ok && !address.IsValid() {
 		address = a
 	}
 	network, ok := snap.NetworkOf(address)

@@ -2,12 +2,14 @@ package main
 
 import (
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +21,7 @@ import (
 // dataDir is the server's data directory, locked for one process:
 //
 //	ca/        the authority
-//	server/    the server's certificates, and the key that secrets are sealed to
+//	server/    the server's certificates, the key that secrets are sealed to, its DUID
 //	operator/  what an operator needs elsewhere: certificate, key, ca, address
 //	etcd/      the embedded member
 //	images/    verified files of OS images
@@ -158,6 +160,25 @@ func openIdentity(path string) (*secret.Identity, error) {
 		return nil, fmt.Errorf("keep the key of secrets: %w", err)
 	}
 	return id, nil
+}
+
+// duid returns the identifier by which DHCPv6 clients know the server, and makes
+// it once: a client that renews names the server that it had its address from.
+func (d *dataDir) duid(fresh func() []byte) ([]byte, error) {
+	path := d.join("server", "duid")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text = []byte(hex.EncodeToString(fresh()) + "\n")
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep the server's DUID: %w", err)
+	}
+	duid, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(duid) < 3 || len(duid) > 130 {
+		return nil, fmt.Errorf("%s holds no DUID: remove it, and it is made anew", path)
+	}
+	return duid, nil
 }
 
 // etcdClient is how the server reaches etcd: as its root user.

@@ -91,7 +91,7 @@ func (b *bootServices) explainStranger(snap *cluster.Snapshot, mac cluster.MAC, 
 		}
 		conflicts = b.conflicts(n)
 	}
-	if a, ok := b.dhcp.LeaseOf(mac); ok {
+	if a, ok := b.LeaseOf(mac); ok {
 		e.Address = a.String()
 	}
 	e.Why = append([]string{fmt.Sprintf("no document names %s: %s", mac, gets),
@@ -102,7 +102,7 @@ func (b *bootServices) explainStranger(snap *cluster.Snapshot, mac cluster.MAC, 
 // networkOf returns where a machine was seen: the only network there is, when
 // it was not.
 func (b *bootServices) networkOf(snap *cluster.Snapshot, mac cluster.MAC) *cluster.Network {
-	for _, seen := range b.dhcp.Discovered() {
+	for _, seen := range b.Discovered() {
 		if d, ok := snap.Get(cluster.Ref{Kind: cluster.KindNetwork, Name: string(seen.Network)}); ok && seen.MAC == mac {
 			return d.(*cluster.Network)
 		}
@@ -162,7 +162,7 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	if h.Address.IsValid() {
 		e.Address = h.Address.String()
 		e.Why = append(e.Why, "address: "+reserved(t.Network))
-	} else if a, ok := b.dhcp.AddressOf(h); ok {
+	} else if a, ok := b.AddressOf(h); ok {
 		e.Address = a.String()
 		why := "address: its lease"
 		if t.Network != nil && t.Network.DHCP == cluster.DHCPProxy {
@@ -222,6 +222,9 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 	e.DHCP = map[string]string{}
 	for _, f := range firmwares {
 		q := f.request
+		if over6 := t.Network != nil && t.Network.CIDR.Addr().Is6(); over6 && q.Arch() == boot.ArchBIOS && !q.IsIPXE() {
+			continue // there is no such firmware
+		}
 		q.MAC, q.UUID, q.Serial, q.Network = id.MAC, id.UUID, id.Serial, t.Network
 		e.DHCP[f.name] = b.explainFirmware(q, t, at)
 	}
@@ -252,7 +255,7 @@ func (b *bootServices) explainFirmware(q boot.Request, t cluster.Target, at boot
 	case reply.Loader != "" && b.s.o.tftp == "":
 		return fmt.Sprintf("%s, which it cannot fetch: tftp off (--tftp=)", reply.Loader)
 	case reply.Loader != "":
-		says = fmt.Sprintf("tftp://%s/%s", at.Addr, reply.Loader)
+		says = at.TFTP(reply.Loader)
 	}
 	if t.Network != nil && t.Network.DHCP == cluster.DHCPProxy {
 		says += "  (" + dhcp.ProxyWay(q) + ")"

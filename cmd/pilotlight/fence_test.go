@@ -31,6 +31,7 @@ type pkg struct {
 var mayImport = map[string][]string{
 	"boot":                    {"cluster"},
 	"boot/dhcp":               {"boot", "cluster"},
+	"boot/dhcp6":              {"boot", "cluster"},
 	"boot/tftp":               {"boot", "cluster"},
 	"boot/httpboot":           {"boot", "cluster"},
 	"ignition":                {"cluster"},
@@ -48,11 +49,11 @@ var mayImport = map[string][]string{
 	"cluster/clustertest":     {"cluster", "cluster/etcd", "cluster/join"},
 }
 
-// onlyIn names the one package that may import a heavy library; cmd may not.
+// onlyIn names the packages that may import a heavy library; cmd may not.
 var onlyIn = map[string][]string{
 	"github.com/coreos/butane":             {"ignition"},
 	"github.com/coreos/ignition":           {"ignition"},
-	"github.com/insomniacslk/dhcp":         {"boot/dhcp"},
+	"github.com/insomniacslk/dhcp":         {"boot/dhcp", "boot/dhcp6"},
 	"github.com/pin/tftp":                  {"boot/tftp"},
 	"go.etcd.io/etcd/server":               {"cluster/etcd"},
 	"go.etcd.io/etcd/client/v3":            {"cluster/etcd", "cluster/link"},

@@ -17,7 +17,7 @@ func TestBindError(t *testing.T) {
 		taken.LocalAddr().String(): "another process has it (ss -lunp), or give another with --dhcp",
 		"192.0.2.77:67":            "this machine has no such address (ip -br addr): give it one, or write --dhcp :67 for all that it has",
 	} {
-		if _, err := listenUDP(t.Context(), address, "--dhcp"); err == nil || !strings.HasSuffix(err.Error(), want) {
+		if _, err := listenUDP(t.Context(), "udp4", address, "--dhcp"); err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}

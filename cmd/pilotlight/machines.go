@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +21,7 @@ import (
 	"github.com/pilotlight/pilotlight/assets"
 	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/boot/dhcp"
+	"github.com/pilotlight/pilotlight/boot/dhcp6"
 	"github.com/pilotlight/pilotlight/boot/httpboot"
 	"github.com/pilotlight/pilotlight/boot/tftp"
 	"github.com/pilotlight/pilotlight/cluster"
@@ -34,6 +34,7 @@ type bootServices struct {
 	s        *server
 	recorder *boot.Recorder
 	dhcp     *dhcp.Server
+	dhcp6    *dhcp6.Server
 	tftp     *tftp.Server
 	http     *httpboot.Handler
 	configs  ignition.Cache
@@ -45,8 +46,10 @@ type bootServices struct {
 	admits   *admission
 	images   *images
 
-	answersDHCP bool
-	answersPXE  bool
+	answersDHCP  bool
+	answersDHCP6 bool
+	answersPXE   bool
+	advertises   bool
 }
 
 // agentBinary is what hosts fetch, and how they know that it is whole.
@@ -97,12 +100,15 @@ func newBootServices(s *server) (*bootServices, error) {
 	if b.loaders != nil {
 		b.dhcp.Loaders = boot.FindLoaders(b.loaders)
 	}
+	if err := b.newDHCP6(); err != nil {
+		return nil, err
+	}
 	b.tftp = &tftp.Server{
-		Root: b.loaders, Files: b.bootFile, Left: b.left, Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Recorder: b.recorder,
+		Root: b.loaders, Files: b.bootFile, Left: b.left, Snapshot: s.Snapshot, Owner: b.owner, Recorder: b.recorder,
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
 	b.http = &httpboot.Handler{
-		Snapshot: s.Snapshot, Owner: b.dhcp.LentTo, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
+		Snapshot: s.Snapshot, Owner: b.lentTo, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
 		Loaders: b.loaders, Agent: agent.file,
 		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
@@ -121,11 +127,9 @@ func (s *server) startBoot(ctx context.Context) error {
 		return err
 	}
 	if s.o.tftp != "" && b.loaders != nil {
-		conn, err := listenUDP(ctx, s.o.tftp, "--tftp")
-		if err != nil {
+		if err := b.serveTFTP(ctx); err != nil {
 			return err
 		}
-		s.group.Go(func() error { return b.tftp.Serve(ctx, conn) })
 	}
 	mux := http.NewServeMux()
 	s.health(mux)
@@ -136,8 +140,11 @@ func (s *server) startBoot(ctx context.Context) error {
 // ensureDHCP starts DHCP with the first network that wants it, at the start or
 // when one is applied later; and what UEFI asks on a network that is proxy.
 func (b *bootServices) ensureDHCP(ctx context.Context) error {
+	if err := b.ensureDHCP6(ctx); err != nil {
+		return err
+	}
 	if !b.answersDHCP && b.s.o.dhcp != "" && b.needsDHCP(cluster.DHCPAuthoritative, cluster.DHCPProxy) {
-		conn, err := listenUDP(ctx, b.s.o.dhcp, "--dhcp")
+		conn, err := listenUDP(ctx, "udp4", b.s.o.dhcp, "--dhcp")
 		if err != nil {
 			return err
 		}
@@ -147,7 +154,7 @@ func (b *bootServices) ensureDHCP(ctx context.Context) error {
 		b.advertise(ctx)
 	}
 	if !b.answersPXE && b.answersDHCP && b.s.o.pxe != "" && b.needsDHCP(cluster.DHCPProxy) {
-		conn, err := listenUDP(ctx, b.s.o.pxe, "--pxe")
+		conn, err := listenUDP(ctx, "udp4", b.s.o.pxe, "--pxe")
 		if err != nil {
 			return err
 		}
@@ -157,9 +164,14 @@ func (b *bootServices) ensureDHCP(ctx context.Context) error {
 	return nil
 }
 
-// advertise answers those who ask for an IPv6 router that there is none: iPXE
-// waits up to 16 s for such an answer before it goes on with what DHCP gave it.
+// advertise answers those who ask for an IPv6 router. On an IPv6 network of ours
+// it sends them on to DHCPv6. Elsewhere it says that there is no router: iPXE waits
+// up to 16 s for such an answer before it goes on with what DHCP gave it.
 func (b *bootServices) advertise(ctx context.Context) {
+	if b.advertises {
+		return
+	}
+	b.advertises = true
 	conn, err := net.ListenPacket("ip6:ipv6-icmp", "::")
 	if err != nil {
 		b.s.log.Info("no IPv6 here: some iPXE clients wait for a router before they boot", "err", err)
@@ -169,12 +181,15 @@ func (b *bootServices) advertise(ctx context.Context) {
 	b.s.group.Go(func() error { return a.Serve(ctx, conn) })
 }
 
+// needsDHCP reports whether there is an IPv4 network that wants DHCP so.
 func (b *bootServices) needsDHCP(modes ...cluster.DHCPMode) bool {
-	return slices.ContainsFunc(b.s.Snapshot().Networks(), func(n *cluster.Network) bool { return slices.Contains(modes, n.DHCP) })
+	return slices.ContainsFunc(b.s.Snapshot().Networks(), func(n *cluster.Network) bool {
+		return n.CIDR.Addr().Is4() && slices.Contains(modes, n.DHCP)
+	})
 }
 
-// listenUDP opens a socket that may broadcast.
-func listenUDP(ctx context.Context, address, flag string) (net.PacketConn, error) {
+// listenUDP opens a socket that may broadcast. The network is udp4 or udp6.
+func listenUDP(ctx context.Context, network, address, flag string) (net.PacketConn, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		return errors.Join(c.Control(func(fd uintptr) {
@@ -184,7 +199,7 @@ func listenUDP(ctx context.Context, address, flag string) (net.PacketConn, error
 			)
 		}), err)
 	}}
-	conn, err := lc.ListenPacket(ctx, "udp4", address)
+	conn, err := lc.ListenPacket(ctx, network, address)
 	if err != nil {
 		return nil, bindError("UDP", address, flag, err)
 	}
@@ -222,8 +237,5 @@ func (b *bootServices) Discovered() []cluster.Discovered {
 		}
 		out[i].Address, _ = b.dhcp.LeaseOf(m.MAC)
 	}
-	return out
+	return b.discovered6(out)
 }
-
-// AddressOf implements api.Machines.
-func (b *bootServices) AddressOf(h *cluster.Host) (netip.Addr, bool) { return b.dhcp.AddressOf(h) }

@@ -23,6 +23,7 @@ type options struct {
 	etcd    netip.AddrPort
 	peer    netip.AddrPort
 	dhcp    string
+	dhcp6   string
 	pxe     string
 	tftp    string
 	loaders string
@@ -73,6 +74,7 @@ operators have it now.`,
 	f.StringVar(&etcd, "etcd", ":2379", "the embedded etcd, for the agents")
 	f.StringVar(&peer, "etcd-peer", "127.0.0.1:2380", "the embedded etcd, for other servers")
 	f.StringVar(&o.dhcp, "dhcp", ":67", "DHCP; an empty value turns it off whatever the networks say")
+	f.StringVar(&o.dhcp6, "dhcp6", ":547", "DHCPv6; an empty value turns it off whatever the networks say")
 	f.StringVar(&o.pxe, "pxe", ":4011", "where UEFI asks what to boot on networks with dhcp: proxy; an empty value turns it off")
 	f.StringVar(&o.tftp, "tftp", ":69", "TFTP; an empty value turns it off")
 	f.StringVar(&o.loaders, "loaders", "/usr/lib/ipxe", "where the boot loaders are: undionly.kpxe, snponly.efi, ipxe.efi (Debian: apt install ipxe)")

@@ -32,6 +32,11 @@ func standOn(n *cluster.Network, cards []card) stand {
 			return stand{addr: a}
 		}
 	}
+	for _, a := range addresses(cards) {
+		if a.Is6() == n.CIDR.Addr().Is6() && !a.IsLoopback() {
+			return stand{addr: a}
+		}
+	}
 	s := standAnywhere(cards)
 	if s.lack != "" {
 		s.lack += fmt.Sprintf(": ip addr add %s dev CARD", freeOn(n))
@@ -94,15 +99,26 @@ func (b *bootServices) stand(n *cluster.Network) stand { return standOn(n, *b.s.
 
 // silent says why no machine of a network is answered by DHCP; "" when they are.
 func (b *bootServices) silent(n *cluster.Network) string {
-	switch {
-	case b.s.o.dhcp == "":
-		return "dhcp off (--dhcp=)"
+	switch off := b.offFor(n); {
+	case off != "":
+		return "dhcp off (" + off + ")"
 	case n == nil:
 		return b.stand(n).lack
 	case n.DHCP == "" || n.DHCP == cluster.DHCPOff:
 		return fmt.Sprintf("network %s is dhcp: off", n.Name)
 	}
 	return b.stand(n).lack
+}
+
+// offFor is the flag by which DHCP was turned off for a network; "" when it was not.
+func (b *bootServices) offFor(n *cluster.Network) string {
+	switch six := n != nil && n.CIDR.Addr().Is6(); {
+	case six && b.s.o.dhcp6 == "":
+		return "--dhcp6="
+	case !six && b.s.o.dhcp == "":
+		return "--dhcp="
+	}
+	return ""
 }
 
 // describeNetwork is a network's line of what is served.
@@ -112,8 +128,8 @@ func (b *bootServices) describeNetwork(n *cluster.Network) string {
 	switch {
 	case n.DHCP == "" || n.DHCP == cluster.DHCPOff:
 		return line + "off"
-	case b.s.o.dhcp == "":
-		return line + "off (--dhcp=)"
+	case b.offFor(n) != "":
+		return line + "off (" + b.offFor(n) + ")"
 	case at.lack != "":
 		return line + string(n.DHCP) + ", nobody is answered: " + at.lack
 	case !n.Server.IsValid() && !n.CIDR.Contains(at.addr):
