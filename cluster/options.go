@@ -65,7 +65,7 @@ type form int
 
 const (
 	formBytes form = iota // 0x...; what has no other form, or has a name and no table here
-	formAddr
+
 	formAddrs
 	formText
 	formFlag
@@ -77,7 +77,7 @@ const (
 )
 
 var formWords = map[form]string{
-	formBytes: "0x and hexadecimal digits", formAddr: "an IPv4 address", formAddrs: "a list of IPv4 addresses", formText: "a text",
+	formBytes: "0x and hexadecimal digits", formAddrs: "a list of IPv4 addresses", formText: "a text",
 	formFlag: "true or false", form8: "a number to 255", form16: "a number to 65535", form32: "a number of seconds",
 	formDomains: "a list of domain names", formRoutes: `a list of routes, each like "10.9.0.0/16 via 10.0.0.1"`,
 }
@@ -227,7 +227,7 @@ func (f form) one(v string) ([]byte, bool) {
 		return binary.BigEndian.AppendUint64(nil, n)[8-bits/8:], err == nil
 	}
 	switch f {
-	case formAddr, formAddrs:
+	case formAddrs:
 		a, err := netip.ParseAddr(v)
 		return a.AsSlice(), err == nil && a.Is4()
 	case formText:
