@@ -152,10 +152,10 @@ func testRelay(t *testing.T, l *relayLab) {
 		l.on(l.ends[0], "ip route replace default via "+farRouter)
 		c.Process.Signal(syscall.SIGUSR1)
 		c.awaits("event renew")
-		_, renewed, _ := strings.Cut(c.said(), "event renew")
-		contains(t, renewed, "ip="+portAddr, "hostname=port1")
 		c.Process.Signal(syscall.SIGTERM)
 		c.awaits("entering released state")
+		_, renewed, _ := strings.Cut(c.said(), "event renew")
+		contains(t, renewed, "ip="+portAddr, "hostname=port1")
 		eventually(t, "the released lease has lapsed", func() bool { return !l.leaseOn("far", portAddr).Expires.After(time.Now()) })
 	})
 	t.Run("another port is not that host", func(t *testing.T) {

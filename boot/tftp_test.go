@@ -70,11 +70,16 @@ func TestIntegrationTFTPClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fetch := func(t *testing.T, c tftpClient, server string) string {
+	fetch := func(t *testing.T, c tftpClient, server string, tries int) string {
 		t.Helper()
 		local := strings.NewReplacer(" ", "-", ",", "", ".", "-").Replace(c.name + server)
-		command := c.get(server, local)
-		out := l.run(command[0], command[1:]...)
+		out, err := l.try(l.client, c.get(server, local)...)
+		for ; err != nil && tries > 1; tries-- {
+			out, err = l.try(l.client, c.get(server, local)...)
+		}
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 		got, err := os.ReadFile(filepath.Join(l.dir, local))
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d bytes came, %d were sent: %v\n%s", len(got), len(want), err, out)
@@ -82,13 +87,14 @@ func TestIntegrationTFTPClients(t *testing.T) {
 		return out
 	}
 	for _, c := range tftpClients {
-		t.Run(c.name, func(t *testing.T) { contains(t, fetch(t, c, serverAddr), c.says...) })
+		t.Run(c.name, func(t *testing.T) { contains(t, fetch(t, c, serverAddr, 1), c.says...) })
 	}
 	t.Run("over a bad network", func(t *testing.T) {
 		bad := l.badNetwork("127.0.0.1")
 		for _, c := range tftpClients {
 			if !c.slow {
-				t.Run(c.name, func(t *testing.T) { fetch(t, c, "127.0.0.1") })
+				// atftp ends at an OACK that comes twice; firmware and people try again.
+				t.Run(c.name, func(t *testing.T) { fetch(t, c, "127.0.0.1", 5) })
 			}
 		}
 		bad.mu.Lock()
@@ -103,7 +109,7 @@ func TestIntegrationTFTPClients(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		c := tftpClient{name: "atftp, small", get: atftp("blksize 1428", "windowsize 16")}
-		contains(t, fetch(t, c, serverAddr), "blksize: "+strconv.Itoa(1200-20-8-4))
+		contains(t, fetch(t, c, serverAddr, 1), "blksize: "+strconv.Itoa(1200-20-8-4))
 	})
 }
 
