@@ -112,6 +112,9 @@ func (c *committer) take(wait bool) (change, bool) {
 // with one of the addresses, it takes over what the store holds and writes the
 // changes one by one, so that one conflict costs only its own client.
 func (c *committer) commit(ctx context.Context, batch []change) {
+	if batch = c.withoutLost(batch); len(batch) == 0 {
+		return
+	}
 	err := c.write(ctx, batch)
 	if !errors.Is(err, cluster.ErrConflict) {
 		c.settle(batch, err)
@@ -146,12 +149,40 @@ func (c *committer) correct(ctx context.Context, conflict error) {
 func (c *committer) retry(ctx context.Context, ch change) error {
 	b := &c.server.book
 	b.mu.Lock()
-	lost := ch.slot != nil && ch.slot.mac != ch.lease.MAC
+	lost := ch.lost()
 	b.mu.Unlock()
 	if lost {
 		return errLost
 	}
 	return c.write(ctx, []change{ch})
+}
+
+// withoutLost refuses the changes whose address went to another machine while
+// they waited, in a conflict of one before them: what the store holds is known by
+// now, and would be taken for what they replace. It returns the others.
+func (c *committer) withoutLost(batch []change) []change {
+	b := &c.server.book
+	var lost, kept []change
+	b.mu.Lock()
+	for _, ch := range batch {
+		if ch.lost() {
+			lost = append(lost, ch)
+			continue
+		}
+		kept = append(kept, ch)
+	}
+	b.mu.Unlock()
+	if len(lost) > 0 {
+		c.settle(lost, errLost)
+	}
+	return kept
+}
+
+// lost reports whether the address is another machine's by now; for a grant also,
+// whether it is nobody's any more. The book's mu is held.
+func (ch *change) lost() bool {
+	s := ch.slot
+	return s != nil && s.mac != ch.lease.MAC && (ch.ack != nil || !s.mac.IsZero())
 }
 
 // write makes a batch durable in one transaction.

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -175,6 +178,36 @@ func testAnotherServer(t *testing.T, terse bool) {
 }
 
 // One conflict costs only its own client.
+// What waits behind a change that meets a conflict was asked for before the
+// conflict was known: it must not be written over the other server's lease.
+func TestQueuedBehindAConflict(t *testing.T) {
+	leases := new(memory)
+	r := start(t, leases)
+	o, _ := r.ask(packetOf(discover, mac(77)))
+	r.kind(o, offer)
+	entered, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	leases.before = func() { once.Do(func() { close(entered); <-release }) }
+	wants := selecting(mac(77), o.YourIPAddr.String()).ToBytes()
+	r.pipe.in <- wants
+	<-entered
+	r.pipe.in <- wants // sent again, since no answer came
+	r.ask(packetOf(dhcpv4.MessageTypeInform, mac(9999)))
+	theirs := cluster.Lease{Network: "lan", Address: netip.MustParseAddr(o.YourIPAddr.String()), MAC: mac(78), Expires: time.Now().Add(time.Hour)}
+	leases.put(theirs)
+	close(release)
+	for range 2 {
+		a, err := dhcpv4.FromBytes((<-r.pipe.out).data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.kind(a, nak)
+	}
+	if l, _ := leases.at(o.YourIPAddr.String()); l.MAC != theirs.MAC {
+		t.Errorf("the other server's lease is overwritten: %+v", l)
+	}
+}
+
 func TestConflictInABatch(t *testing.T) {
 	gate := make(chan struct{})
 	var first atomic.Bool
