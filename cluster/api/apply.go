@@ -102,8 +102,14 @@ func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove [
 		all = append(all, d)
 	}
 	out.Problems = append(out.Problems, cluster.Check(all)...)
+	whole := cluster.NewSnapshot(base.Revision(), all)
+	for _, p := range cluster.Advise(whole) {
+		if slices.ContainsFunc(docs, func(d cluster.Document) bool { return d.Ref() == p.Ref }) {
+			out.Advice = append(out.Advice, p)
+		}
+	}
 	if a.Verify != nil && len(put)+len(gone) > 0 {
-		out.Problems = append(out.Problems, a.Verify(cluster.NewSnapshot(base.Revision(), all), cluster.Refs(out.Problems))...)
+		out.Problems = append(out.Problems, a.Verify(whole, cluster.Refs(out.Problems))...)
 	}
 	slices.SortStableFunc(out.Changes, func(x, y Change) int {
 		return slices.Index(cluster.Kinds, x.Ref.Kind) - slices.Index(cluster.Kinds, y.Ref.Kind)

@@ -281,6 +281,9 @@ func (s *Set) Place(problems []cluster.Problem) error {
 	return s.sorted()
 }
 
+// Places gives problems their places, and takes none for a mistake of the set.
+func (s *Set) Places(problems []cluster.Problem) Mistakes { return s.place(problems) }
+
 func (s *Set) place(problems []cluster.Problem) Mistakes {
 	out := make(Mistakes, 0, len(problems))
 	for _, p := range problems {

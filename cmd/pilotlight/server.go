@@ -66,7 +66,7 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 			return nil, err
 		}
 	}
-	if err := seed(running, s.store, &s.api.Applier, set); err != nil {
+	if err := seed(running, s.store, &s.api.Applier, set, log); err != nil {
 		return nil, err
 	}
 	fresh, err := s.store.Load(running)
