@@ -29,12 +29,12 @@ func CourseOf(t cluster.Target) (cluster.BootMode, string) {
 // one of ours, and boots from its disk. Firmware that was told another way by
 // another server, or by nobody, is stopped there too. owner tells whose an
 // address is.
-func LeftToDisk(a netip.Addr, owner func(netip.Addr) (cluster.MAC, bool), snap *cluster.Snapshot, installs *Installs) (why string, left bool) {
-	mac, ok := owner(a)
+func LeftToDisk(a netip.Addr, owner func(netip.Addr) (cluster.Identity, bool), snap *cluster.Snapshot, installs *Installs) (why string, left bool) {
+	who, ok := owner(a)
 	if !ok {
 		return "", false
 	}
-	h, ok := snap.Identify(cluster.Identity{MAC: mac})
+	h, ok := snap.Identify(who)
 	if !ok {
 		return "", false
 	}

@@ -81,7 +81,7 @@ func serve(dir string) error {
 	loaders := os.DirFS("/usr/lib/ipxe")
 	d := &dhcp.Server{Snapshot: snapshot, Leases: leases, Loaders: boot.FindLoaders(loaders), HTTPPort: 8080, Recorder: recorder, Logger: log}
 	f := &tftp.Server{Root: loaders, Snapshot: snapshot, Owner: d.Owner, Recorder: recorder, Logger: log}
-	h := &httpboot.Handler{Snapshot: snapshot, Owner: d.Owner, Neighbour: d.Neighbour, Files: files{}, Configs: configs{}, Loaders: loaders, HTTPPort: 8080, Recorder: recorder, Logger: log}
+	h := &httpboot.Handler{Snapshot: snapshot, Owner: d.LentTo, Neighbour: d.Neighbour, Files: files{}, Configs: configs{}, Loaders: loaders, HTTPPort: 8080, Recorder: recorder, Logger: log}
 
 	udp67, err := net.ListenPacket("udp4", ":67")
 	if err != nil {
@@ -146,15 +146,18 @@ func documents(dir string, mode cluster.DHCPMode) []cluster.Document {
 		host.Address = netip.MustParseAddr(hostAddr)
 	}
 	far := &cluster.Network{Meta: cluster.Meta{Name: "far"}, CIDR: netip.MustParsePrefix("10.78.0.0/16"), DHCP: network.DHCP} // behind a relay
-	return []cluster.Document{
-		network, far, host,
+	docs := []cluster.Document{network, far, host}
+	if mode == "" {
+		docs = append(docs, behindRelay(network, far)...)
+	}
+	return append(docs, []cluster.Document{
 		&cluster.Image{
 			Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: filepath.Join(dir, "kernel"), SHA256: "k"},
 			Initrd: []cluster.File{{URL: filepath.Join(dir, "initrd"), SHA256: "i"}},
 			Rootfs: &cluster.File{URL: filepath.Join(dir, "rootfs"), SHA256: "r"},
 		},
 		&cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"console=ttyS0", "test.config.url={{.ConfigURL}}"}},
-	}
+	}...)
 }
 
 func complain(err error) {

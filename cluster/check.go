@@ -39,6 +39,7 @@ func Check(docs []Document) []Problem {
 		}
 	}
 	c.hostPorts()
+	c.switchPorts()
 	slices.SortStableFunc(c.problems, func(a, b Problem) int { return compareRefs(a.Ref, b.Ref) })
 	return c.problems
 }
@@ -193,6 +194,7 @@ func (c *checker) network(n *Network) {
 			}
 		}
 	}
+	c.options(n.Options, n, true)
 	if l := n.LeaseTime(); l < Duration(60e9) {
 		c.add("lease", "%s is shorter than a minute; clients could not renew in time", l)
 	}
@@ -283,15 +285,15 @@ func (c *checker) group(g *Group) {
 	switch m := g.Match; {
 	case g.Admit < 0:
 		c.add("admit", "%d is less than 0", g.Admit)
-	case g.Admit > 0 && (len(m.Labels) > 0 || m.UUID != "" || m.Serial != ""):
-		c.add("admit", "a machine that no document names is known by its mac, network and arch only: take labels, uuid and serial out of match:")
+	case g.Admit > 0 && (len(m.Labels) > 0 || m.UUID != "" || m.Serial != "" || !m.SwitchPort.IsZero()):
+		c.add("admit", "a machine that no document names is known by its mac, network and arch only: take labels, uuid, serial and switch_port out of match:")
 	}
 	c.sshKeys(g.SSHKeys)
 }
 
 func (c *checker) host(h *Host) {
-	if len(h.MACs) == 0 && h.UUID == "" && h.Serial == "" {
-		c.add("macs", "is missing: a host is known by macs:, uuid: or serial:")
+	if len(h.MACs) == 0 && h.UUID == "" && h.Serial == "" && h.SwitchPort.IsZero() {
+		c.add("macs", "is missing: a host is known by macs:, uuid:, serial: or switch_port:")
 	}
 	for i, m := range h.MACs {
 		if m.IsZero() || m[0]&1 == 1 {
@@ -307,6 +309,8 @@ func (c *checker) host(h *Host) {
 	}
 	oneOf(c, "arch", h.Arch, X86_64, AArch64)
 	c.address(h)
+	on, _ := c.snap.NetworkOf(h.Address)
+	c.options(h.Options, on, false)
 	c.sshKeys(h.SSHKeys)
 	if h.Profile != "" && !c.needs("profile", KindProfile, string(h.Profile)) {
 		return

@@ -19,9 +19,10 @@ var (
 const minMemory = 6 << 20 // bytes; what Docker allows
 
 func (c *checker) policy(p *Policy) {
-	if len(p.Registries) == 0 && len(p.Digests) == 0 {
-		c.add("registries", "is missing: a policy names registries: or digests: from which images may run")
+	if len(p.Registries) == 0 && len(p.Digests) == 0 && len(p.Paths) == 0 {
+		c.add("registries", "is missing: a policy names registries: or digests: from which images may run, or paths: that containers may mount")
 	}
+	c.paths(p)
 	for i, r := range p.Registries {
 		if !registryForm.MatchString(r) {
 			c.add(fmt.Sprintf("registries[%d]", i), "%q is not a registry; write host[:port] or host[:port]/path, without https://", r)
@@ -83,6 +84,7 @@ func (c *checker) site(s *Site) {
 			c.add(at+".restart", "%q is not one of no, always, unless-stopped, on-failure, on-failure:N", v.Restart)
 		}
 		c.serviceLimits(at, v)
+		c.volumes(at, v.Volumes)
 		c.serviceSecrets(SiteName(s.Name), at, v.Secrets)
 		for _, other := range v.DependsOn {
 			if !slices.ContainsFunc(s.Services, func(o Service) bool { return o.Name == other }) {

@@ -31,6 +31,8 @@ type Network struct {
 	Domain    string       `json:"domain,omitempty"`    // the search domain that machines are told
 	Lease     Duration     `json:"lease,omitzero"`      // default 12h
 	Server    netip.Addr   `json:"server,omitzero"`     // the server's own address here; default: that of the interface
+	Probe     *bool        `json:"probe,omitempty"`     // look whether an address is used before it is offered anew; default true
+	Options   OptionSet    `json:"options,omitempty"`   // more DHCP options, by name or number: a value, a list, or value: and force: true, for machines that do not ask for it
 }
 
 // LeaseTime returns the lease time with its default filled in.
@@ -40,6 +42,9 @@ func (n *Network) LeaseTime() Duration {
 	}
 	return n.Lease
 }
+
+// Probes reports whether addresses are looked for before they are offered.
+func (n *Network) Probes() bool { return n.Probe == nil || *n.Probe }
 
 // File is one file of an image, pinned by its digest.
 type File struct {
@@ -108,12 +113,13 @@ type Profile struct {
 
 // Match says which hosts a group takes. Every field that is set must hold.
 type Match struct {
-	Labels  map[string]string `json:"labels,omitempty"`  // the host has all of them
-	MAC     string            `json:"mac,omitempty"`     // a whole address or its beginning: 52:54:00
-	UUID    UUID              `json:"uuid,omitempty"`    // the SMBIOS UUID
-	Serial  string            `json:"serial,omitempty"`  // the SMBIOS serial number
-	Network NetworkName       `json:"network,omitempty"` // where the host is
-	Arch    Arch              `json:"arch,omitempty"`    // x86_64 or aarch64
+	Labels     map[string]string `json:"labels,omitempty"`     // the host has all of them
+	MAC        string            `json:"mac,omitempty"`        // a whole address or its beginning: 52:54:00
+	UUID       UUID              `json:"uuid,omitempty"`       // the SMBIOS UUID
+	Serial     string            `json:"serial,omitempty"`     // the SMBIOS serial number
+	SwitchPort SwitchPort        `json:"switch_port,omitzero"` // the host's own; what is left out is not compared
+	Network    NetworkName       `json:"network,omitempty"`    // where the host is
+	Arch       Arch              `json:"arch,omitempty"`       // x86_64 or aarch64
 }
 
 // Group gives the hosts that it matches a profile, variables and keys. Of
@@ -130,14 +136,16 @@ type Group struct {
 // Host is one machine that the operator has approved.
 type Host struct {
 	Meta
-	MACs      []MAC          `json:"macs,omitempty"`      // of all its network cards
-	UUID      UUID           `json:"uuid,omitempty"`      // dmidecode -s system-uuid
-	Serial    string         `json:"serial,omitempty"`    // dmidecode -s system-serial-number
-	Arch      Arch           `json:"arch,omitempty"`      // default x86_64
-	Address   netip.Addr     `json:"address,omitzero"`    // a reservation; with dhcp: proxy the one that the other server has
-	Profile   ProfileName    `json:"profile,omitempty"`   // overrules the groups
-	Variables map[string]any `json:"variables,omitempty"` // over the group's and the profile's
-	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // beside the group's and the profile's
+	MACs       []MAC          `json:"macs,omitempty"`       // of all its network cards
+	UUID       UUID           `json:"uuid,omitempty"`       // dmidecode -s system-uuid
+	Serial     string         `json:"serial,omitempty"`     // dmidecode -s system-serial-number
+	SwitchPort SwitchPort     `json:"switch_port,omitzero"` // where it is plugged in; with macs: it is this host only there
+	Arch       Arch           `json:"arch,omitempty"`       // default x86_64
+	Address    netip.Addr     `json:"address,omitzero"`     // a reservation; with dhcp: proxy the one that the other server has
+	Options    OptionSet      `json:"options,omitempty"`    // DHCP options, over those of the network
+	Profile    ProfileName    `json:"profile,omitempty"`    // overrules the groups
+	Variables  map[string]any `json:"variables,omitempty"`  // over the group's and the profile's
+	SSHKeys    []string       `json:"ssh_keys,omitempty"`   // beside the group's and the profile's
 }
 
 // HostName returns the host's name as a HostName.

@@ -15,6 +15,7 @@ func (m Match) takes(h *Host, n *Network) bool {
 	return (m.MAC == "" || m.takesMAC(h)) &&
 		(m.UUID == "" || m.UUID == h.UUID) &&
 		(m.Serial == "" || m.Serial == h.Serial) &&
+		(m.SwitchPort.IsZero() || m.SwitchPort.takes(h.SwitchPort)) &&
 		(m.Network == "" || n != nil && string(m.Network) == n.Name) &&
 		(m.Arch == "" || m.Arch == h.Architecture())
 }
@@ -29,12 +30,12 @@ func (m Match) takesMAC(h *Host) bool {
 }
 
 // specificity orders matches: what names one machine before what names a
-// maker's range before labels before a network before an architecture; more
-// labels before fewer.
-func (m Match) specificity() [5]int {
-	var s [5]int
+// maker's range before a switch before labels before a network before an
+// architecture; more labels before fewer.
+func (m Match) specificity() [6]int {
+	var s [6]int
 	full := len(MAC{}.String())
-	for _, one := range []bool{m.UUID != "", m.Serial != "", len(m.MAC) == full} {
+	for _, one := range []bool{m.UUID != "", m.Serial != "", len(m.MAC) == full, m.SwitchPort.Circuit != "" && m.SwitchPort.Remote != ""} {
 		if one {
 			s[0]++
 		}
@@ -42,12 +43,15 @@ func (m Match) specificity() [5]int {
 	if len(m.MAC) < full {
 		s[1] = len(m.MAC)
 	}
-	s[2] = len(m.Labels)
+	if p := m.SwitchPort; (p.Circuit == "") != (p.Remote == "") {
+		s[2] = 1
+	}
+	s[3] = len(m.Labels)
 	if m.Network != "" {
-		s[3] = 1
+		s[4] = 1
 	}
 	if m.Arch != "" {
-		s[4] = 1
+		s[5] = 1
 	}
 	return s
 }

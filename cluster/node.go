@@ -44,6 +44,7 @@ const (
 	HealthUnhealthy Health = "unhealthy"
 	HealthFailed    Health = "failed" // could not be pulled, made or started; Message says why
 	HealthStopped   Health = "stopped"
+	HealthUnknown   Health = "unknown" // its host is silent; only servers say so
 )
 
 // ContainerStatus is how one service fares on one host.
@@ -103,6 +104,7 @@ type Lease struct {
 	Address  netip.Addr  `json:"address"`
 	MAC      MAC         `json:"mac"`
 	Hostname string      `json:"hostname,omitempty"`
+	Port     SwitchPort  `json:"switch_port,omitzero"` // where the machine was when it got the address
 	Expires  time.Time   `json:"expires"`
 	Declined bool        `json:"declined,omitempty"` // somebody else uses it (RFC 2131, section 4.3.3)
 }

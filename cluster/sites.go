@@ -84,9 +84,11 @@ type Secret struct {
 	Sites []SiteName `json:"sites"` // whose containers may mount it
 }
 
-// Policy says which images may run. An image runs when some policy allows it.
+// Policy says which images may run, and which directories of hosts containers may
+// mount. An image runs when some policy allows it.
 type Policy struct {
 	Meta
 	Registries []string `json:"registries,omitempty"` // host[:port] or host[:port]/path; any image below it
 	Digests    []string `json:"digests,omitempty"`    // sha256:...
+	Paths      []string `json:"paths,omitempty"`      // directories of hosts that containers may mount, beside those below /data, /media, /mnt and /srv
 }

@@ -20,6 +20,7 @@ type Snapshot struct {
 	byUUID    map[UUID]*Host
 	bySerial  map[string]*Host
 	byAddress map[netip.Addr]*Host
+	byPort    map[SwitchPort]*Host
 }
 
 // NewSnapshot indexes docs. Where two documents claim the same thing, which
@@ -29,7 +30,7 @@ func NewSnapshot(revision Revision, docs []Document) *Snapshot {
 		revision: revision,
 		docs:     make(map[Ref]Document, len(docs)),
 		byMAC:    make(map[MAC]*Host, len(docs)), byUUID: map[UUID]*Host{},
-		bySerial: map[string]*Host{}, byAddress: make(map[netip.Addr]*Host, len(docs)),
+		bySerial: map[string]*Host{}, byAddress: make(map[netip.Addr]*Host, len(docs)), byPort: map[SwitchPort]*Host{},
 	}
 	for _, d := range docs {
 		s.docs[d.Ref()] = d
@@ -65,6 +66,9 @@ func (s *Snapshot) indexHost(h *Host) {
 	}
 	if h.Serial != "" {
 		claim(s.bySerial, h.Serial, h)
+	}
+	if !h.SwitchPort.IsZero() {
+		claim(s.byPort, h.SwitchPort, h)
 	}
 	if h.Address.IsValid() {
 		claim(s.byAddress, h.Address, h)
@@ -144,20 +148,38 @@ type Identity struct {
 	MAC    MAC    `json:"mac,omitzero"`
 	UUID   UUID   `json:"uuid,omitempty"`
 	Serial string `json:"serial,omitempty"`
+	// Port is not the machine's word but its switch's, or its relay's.
+	Port SwitchPort `json:"switch_port,omitzero"`
 }
 
-// Identify returns the host that an identity belongs to. A MAC that a host
-// claims decides; then the UUID, then the serial number, which vendors have
-// been seen to leave at a common default.
+// Identify returns the host that an identity belongs to. The machine at the
+// switch port of a host without macs: is that host, whatever it says. Else a MAC
+// that a host claims decides; then the UUID, then the serial number, which
+// vendors have been seen to leave at a common default. A host with a switch port
+// is nowhere else.
 func (s *Snapshot) Identify(id Identity) (*Host, bool) {
-	if h, ok := s.byMAC[id.MAC]; ok {
+	if h := s.atPort(id.Port); h != nil && len(h.MACs) == 0 {
 		return h, true
+	}
+	h := s.claimed(id)
+	if h == nil || !h.SwitchPort.IsZero() && !h.SwitchPort.takes(id.Port) {
+		return nil, false
+	}
+	return h, true
+}
+
+// claimed returns the host that a machine says it is, or nil.
+func (s *Snapshot) claimed(id Identity) *Host {
+	if h, ok := s.byMAC[id.MAC]; ok {
+		return h
 	}
 	if h, ok := s.byUUID[id.UUID]; ok && id.UUID != "" {
-		return h, true
+		return h
 	}
-	h, ok := s.bySerial[id.Serial]
-	return h, ok && id.Serial != ""
+	if id.Serial != "" {
+		return s.bySerial[id.Serial]
+	}
+	return nil
 }
 
 // GroupOf returns the most specific group that takes a host on a network, which

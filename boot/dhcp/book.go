@@ -12,6 +12,7 @@ import (
 type book struct {
 	mu    sync.Mutex
 	pools map[cluster.NetworkName]*pool
+	cards map[cluster.HostName]cluster.MAC // by which a host asked last, of those that a lease names
 }
 
 // place is an address on a network.
@@ -67,22 +68,34 @@ func (b *book) learn(l cluster.Lease, now time.Time) {
 	p := b.named(l.Network)
 	if !l.MAC.IsZero() {
 		p.learn(l, now)
+		b.names(l)
 	} else if s := p.slots[l.Address]; s != nil {
 		p.unlearn(s)
 	}
 }
 
+// names notes by which card a host has an address. mu is held.
+func (b *book) names(l cluster.Lease) {
+	if l.Hostname == "" || l.Declined {
+		return
+	}
+	if b.cards == nil {
+		b.cards = make(map[cluster.HostName]cluster.MAC)
+	}
+	b.cards[cluster.HostName(l.Hostname)] = l.MAC
+}
+
 // owner returns the machine to which an address is lent.
-func (b *book) owner(n cluster.NetworkName, a netip.Addr, now time.Time) (cluster.MAC, bool) {
+func (b *book) owner(n cluster.NetworkName, a netip.Addr, now time.Time) (cluster.Identity, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.pools[n]
 	if p == nil {
-		return cluster.MAC{}, false
+		return cluster.Identity{}, false
 	}
 	s := p.slots[a]
 	if s == nil || !s.saved || s.lease.Declined || !s.lease.Expires.After(now) {
-		return cluster.MAC{}, false
+		return cluster.Identity{}, false
 	}
-	return s.lease.MAC, true
+	return cluster.Identity{MAC: s.lease.MAC, Port: s.lease.Port}, true
 }

@@ -25,7 +25,7 @@ type change struct {
 	remove bool             // take lease out instead; slot is nil
 	ack    *outbound        // goes once the lease is durable; nil when nobody waits
 	nak    func() *outbound // goes when another server gave the address away; nil when nobody waits
-	done   func()           // called after ack is sent; nil when nobody waits
+	done   func()           // called when the lease is durable, before ack is sent; nil when nobody waits
 	cost   int              // operations that it takes
 }
 
@@ -198,6 +198,7 @@ func (c *committer) settle(batch []change, err error) {
 		switch {
 		case err == nil && !ch.remove:
 			ch.pool.saved(ch)
+			s.book.names(ch.lease)
 			if ch.ack != nil {
 				answers = append(answers, *ch.ack)
 			}
@@ -208,17 +209,18 @@ func (c *committer) settle(batch []change, err error) {
 	s.book.mu.Unlock()
 	if err != nil {
 		s.notSaved(batch, err)
-	}
-	s.send(c.wire, answers...)
-	if err != nil {
+		s.send(c.wire, answers...)
 		return
 	}
-	s.metrics.leased.Add(float64(len(answers)))
+	// Before the answers: with its address a machine asks on at once, and its
+	// timeline is to have this first.
 	for _, ch := range batch {
 		if ch.done != nil {
 			ch.done()
 		}
 	}
+	s.send(c.wire, answers...)
+	s.metrics.leased.Add(float64(len(answers)))
 }
 
 // saved takes over that a change is durable. The book's mu is held.

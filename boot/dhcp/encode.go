@@ -28,8 +28,9 @@ func (e *exchange) encode(kind dhcpv4.MessageType, a netip.Addr, term time.Durat
 	if kind == dhcpv4.MessageTypeAck && e.m.client.IsValid() {
 		p.ClientIPAddr = e.m.client.AsSlice()
 	}
-	e.parameters(p)
+	added := e.parameters(p)
 	e.bootOptions(p)
+	e.fit(p, added)
 	return e.address(p, a)
 }
 
@@ -50,7 +51,7 @@ func (e *exchange) header(kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 		Options: make(dhcpv4.Options, 24),
 	}
 	p.Options[53] = []byte{byte(kind)}
-	p.Options[54] = e.server.Addr.AsSlice()
+	p.Options[54] = e.id().AsSlice()
 	for _, code := range []uint8{61, 82} {
 		if v, ok := q.Options[code]; ok {
 			p.Options[code] = v
@@ -61,7 +62,7 @@ func (e *exchange) header(kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 
 // parameters adds what the network and the host document say. A client that
 // lists what it wants gets no more than that, and the mask.
-func (e *exchange) parameters(p *dhcpv4.DHCPv4) {
+func (e *exchange) parameters(p *dhcpv4.DHCPv4) []cluster.EncodedOption {
 	n := e.network
 	want := e.m.packet.Options.Get(dhcpv4.OptionParameterRequestList)
 	set := func(code uint8, value []byte) {
@@ -82,6 +83,7 @@ func (e *exchange) parameters(p *dhcpv4.DHCPv4) {
 		set(28, lastOf(n.CIDR).AsSlice())
 	}
 	set(42, addresses(n.NTP))
+	return e.more(p, want)
 }
 
 // bootOptions adds what firmware is to boot. The server and the file are said

@@ -23,6 +23,8 @@ type exchange struct {
 	places  *places
 	reply   boot.Reply
 	now     time.Time
+	port    cluster.SwitchPort
+	on      int  // the interface that it is on the link of; zero when it is on none
 	pxe     bool // it came on port 4011
 }
 
@@ -47,15 +49,28 @@ func (s *Server) exchange(m *message, at *places) (*exchange, error) {
 }
 
 // identify finds the host that asks. A machine that no document names is noted.
-func (e *exchange) identify() {
+// It reports whether the machine may be answered.
+func (e *exchange) identify() bool {
 	for _, uuid := range e.m.uuids {
-		if h, ok := e.snap.Identify(cluster.Identity{MAC: e.m.mac, UUID: uuid}); ok {
+		id := e.identity(uuid)
+		e.port = id.Port
+		if h, ok := e.snap.Identify(id); ok {
 			e.host = h
 			e.m.request.UUID = uuid
 			e.s.strangers.forget(e.m.mac)
-			return
+			return true
+		}
+		if h, ok := e.snap.Misplaced(id); ok {
+			e.misplaced(h, id)
+			return false
 		}
 	}
+	e.stranger()
+	return true
+}
+
+// stranger notes a machine that no document names.
+func (e *exchange) stranger() {
 	switch {
 	case isProbe(e.m):
 		return // another pilotlight that looks who is here
@@ -107,6 +122,9 @@ var (
 func (e *exchange) respond(c *committer) (*outbound, error) {
 	switch e.m.kind {
 	case dhcpv4.MessageTypeDiscover:
+		if e.s.prober != nil {
+			e.findLink()
+		}
 		return e.discover(c)
 	case dhcpv4.MessageTypeRequest:
 		return e.requested(c)
@@ -137,16 +155,35 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 		c.submit(change{pool: p, lease: l, remove: true})
 	}
 	p.stale = nil
+	untried := err == nil && e.isUntried(s)
 	b.mu.Unlock()
 	if busy.IsValid() && e.s.quiet.says("busy "+busy.String()) {
 		e.s.logger().Warn("a reserved address is another machine's still, so its host gets one from the pool",
 			"address", busy, "host", e.host.Name, "mac", e.m.mac, "network", e.network.Name)
 	}
+	e.elsewhere()
 	if err != nil {
 		return nil, err
 	}
-	e.record(e.asks(), netip.Addr{}, e.m.request.IsFirmware())
-	return e.encode(dhcpv4.MessageTypeOffer, s.addr, e.leaseTime()), nil
+	if untried && e.s.prober.begin(e, s.addr) {
+		return nil, nil
+	}
+	return e.offer(s.addr), nil
+}
+
+// elsewhere says that a host asks on another network than its reservation is of:
+// it was moved, or is wired otherwise than its document has it.
+func (e *exchange) elsewhere() {
+	h := e.host
+	if h == nil || !h.Address.Is4() || e.network.CIDR.Contains(h.Address) || !e.s.quiet.says("elsewhere "+h.Name) {
+		return
+	}
+	of := "no network that is applied"
+	if n, ok := e.snap.NetworkOf(h.Address); ok {
+		of = "network " + n.Name
+	}
+	e.s.logger().Warn("a host asks on another network than its address is of, so it gets one from the pool there, if there is one", "host", h.Name, "mac", e.m.mac,
+		"network", e.network.Name, "address", h.Address, "which_is_of", of, "try", "connect the machine to the network of its address, or correct address: in the document of host "+h.Name)
 }
 
 // requested answers a REQUEST by the state that the client is in, which is told
@@ -221,9 +258,9 @@ func (e *exchange) grant(c *committer, a netip.Addr) (*outbound, error) {
 		return e.refuse(err.Error()), nil
 	}
 	s := p.take(e.claimant(), a)
-	term := e.leaseTime()
+	term, port := e.leaseTime(), e.port
 	if left := min(s.lease.Expires.Sub(e.now), term); s.lends() && s.busy == 0 && s.left == nil &&
-		s.lease.Hostname == e.hostname() && isFresh(s.lease, e.now, term) {
+		s.lease.Hostname == e.hostname() && s.lease.Port == port && isFresh(s.lease, e.now, term) {
 		e.record("has "+a.String(), a, false)
 		return e.encode(dhcpv4.MessageTypeAck, a, left.Truncate(time.Second)), nil
 	}
@@ -231,7 +268,7 @@ func (e *exchange) grant(c *committer, a netip.Addr) (*outbound, error) {
 	ok := c.submit(change{
 		pool: p, slot: s,
 		lease: cluster.Lease{
-			Network: cluster.NetworkName(e.network.Name), Address: a, MAC: e.m.mac, Hostname: e.hostname(),
+			Network: cluster.NetworkName(e.network.Name), Address: a, MAC: e.m.mac, Hostname: e.hostname(), Port: port,
 			Expires: e.now.Add(term).UTC().Truncate(time.Second).Add(time.Second),
 		},
 		ack:  e.encode(dhcpv4.MessageTypeAck, a, term),
@@ -259,7 +296,7 @@ func (e *exchange) release(c *committer) error {
 	defer b.mu.Unlock()
 	p := b.pool(e.snap, e.network)
 	s := p.slots[e.m.client]
-	if s == nil || s.mac != e.m.mac || !s.lends() || e.m.server.IsValid() && e.m.server != e.server.Addr && !e.places.ours(e.m.server) {
+	if s == nil || s.mac != e.m.mac || !s.lends() || e.m.server.IsValid() && !e.isUs(e.m.server) {
 		return errSilent
 	}
 	l := s.lease
@@ -352,7 +389,11 @@ func (s *Server) refused(e *exchange, err error) {
 		log.Debug("a DHCP client is not answered", "type", e.m.kind, "error", err)
 		return
 	}
-	if !s.quiet.says(err.Error() + e.network.Name) {
+	key := err.Error() + e.network.Name
+	if e.host != nil { // hosts are named each, strangers are too many
+		key += " " + e.host.Name
+	}
+	if !s.quiet.says(key) {
 		return
 	}
 	try := "wait; the store is slow"

@@ -98,10 +98,12 @@ func (m *memory) conflict(there cluster.Lease) error {
 	return &cluster.LeaseConflictError{Leases: []cluster.Lease{there}}
 }
 
-func (m *memory) at(addr string) (cluster.Lease, bool) {
+func (m *memory) at(addr string) (cluster.Lease, bool) { return m.on("lan", addr) }
+
+func (m *memory) on(n cluster.NetworkName, addr string) (cluster.Lease, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l, ok := m.leases[place{"lan", netip.MustParseAddr(addr)}]
+	l, ok := m.leases[place{n, netip.MustParseAddr(addr)}]
 	return l, ok
 }
 
@@ -191,6 +193,13 @@ func documents(more ...cluster.Document) []cluster.Document {
 
 func start(t testing.TB, leases *memory, docs ...cluster.Document) *rig {
 	t.Helper()
+	r := prepare(t, leases, docs...)
+	r.run()
+	return r
+}
+
+func prepare(t testing.TB, leases *memory, docs ...cluster.Document) *rig {
+	t.Helper()
 	if docs == nil {
 		docs = documents()
 	}
@@ -200,6 +209,12 @@ func start(t testing.TB, leases *memory, docs ...cluster.Document) *rig {
 	snap := cluster.NewSnapshot(1, docs)
 	r := &rig{t: t, leases: leases, pipe: newPipe()}
 	r.server = &Server{Snapshot: func() *cluster.Snapshot { return snap }, Leases: leases, Loaders: loaders, HTTPPort: 8080, Recorder: new(boot.Recorder)}
+	return r
+}
+
+// run serves until the test ends.
+func (r *rig) run() {
+	t := r.t
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.server.Serve(ctx, r.pipe) }()
@@ -213,7 +228,6 @@ func start(t testing.TB, leases *memory, docs ...cluster.Document) *rig {
 		})
 	}
 	t.Cleanup(r.stop)
-	return r
 }
 
 // ask sends a packet and returns the answer, and where it went.

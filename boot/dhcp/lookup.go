@@ -7,6 +7,26 @@ import (
 	"github.com/pilotlight/pilotlight/cluster"
 )
 
+// AddressOf returns an address that is lent to a host at the moment: to one of
+// its cards, or to whatever is at its switch port.
+func (s *Server) AddressOf(h *cluster.Host) (netip.Addr, bool) {
+	for _, m := range h.MACs {
+		if a, ok := s.LeaseOf(m); ok {
+			return a, true
+		}
+	}
+	if len(h.MACs) > 0 {
+		return netip.Addr{}, false
+	}
+	s.book.mu.Lock()
+	m, ok := s.book.cards[h.HostName()]
+	s.book.mu.Unlock()
+	if !ok {
+		return netip.Addr{}, false
+	}
+	return s.LeaseOf(m)
+}
+
 // LeaseOf returns an address that is lent to a machine at the moment, on
 // whichever network; where another server lends, the one that the machine was
 // seen to take.

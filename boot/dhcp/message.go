@@ -37,6 +37,7 @@ type message struct {
 	relay     netip.Addr // giaddr
 	requested netip.Addr // option 50
 	server    netip.Addr // option 54
+	relayed   relayed    // option 82
 	uuids     [2]cluster.UUID
 	request   boot.Request
 }
@@ -70,6 +71,7 @@ func decode(in inbound) (*message, error) {
 	m.client, m.relay = addr4(p.ClientIPAddr), addr4(p.GatewayIPAddr)
 	m.requested = addr4(p.Options.Get(dhcpv4.OptionRequestedIPAddress))
 	m.server = addr4(p.Options.Get(dhcpv4.OptionServerIdentifier))
+	m.relayed = readRelay(p.Options[optRelayAgent])
 	m.request = boot.Request{
 		MAC:      m.mac,
 		Vendor:   printable(p.Options.Get(dhcpv4.OptionClassIdentifier)),

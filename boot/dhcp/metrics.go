@@ -14,6 +14,7 @@ type metrics struct {
 	drop      *prometheus.CounterVec
 	leased    prometheus.Counter
 	conflicts prometheus.Counter
+	probes    *prometheus.CounterVec
 	failed    prometheus.Counter
 	commits   prometheus.Histogram
 	foreign   *prometheus.CounterVec
@@ -45,6 +46,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		leased: f.NewCounter(prometheus.CounterOpts{
 			Name: "pilotlight_dhcp_leases_written_total", Help: "Leases made durable and acknowledged.",
 		}),
+		probes: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "pilotlight_dhcp_probes_total", Help: "Addresses that were looked for before they were offered, by result: free, taken, failed, or skipped because there were too many.",
+		}, []string{"result"}),
 		conflicts: f.NewCounter(prometheus.CounterOpts{
 			Name: "pilotlight_dhcp_conflicts_total", Help: "Transactions in which another server had been faster.",
 		}),
@@ -60,6 +64,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 
 func (m *metrics) received(t dhcpv4.MessageType) { m.in.WithLabelValues(label(t)).Inc() }
 func (m *metrics) answered(t dhcpv4.MessageType) { m.out.WithLabelValues(label(t)).Inc() }
+func (m *metrics) probed(result string)          { m.probes.WithLabelValues(result).Inc() }
 func (m *metrics) dropped(reason string)         { m.drop.WithLabelValues(reason).Inc() }
 
 // label keeps a stranger from making up any number of labels.

@@ -33,11 +33,19 @@ type iface struct {
 
 // find returns the network of a message and our address on it.
 //
-// A relay's address says it. A client that renews unicasts from its address,
+// A relay's address says it, or the address that the relay selects (RFC 3527).
+// A client that renews unicasts from its address,
 // and may be behind a router that is no relay. Else it is the network of the
 // interface: a client that moved still names its old address there.
 func (p *places) find(m *message, snap *cluster.Snapshot) (*cluster.Network, netip.Addr, error) {
 	if m.relay.IsValid() {
+		if link := m.relayed.link; link.IsValid() {
+			n, ok := snap.NetworkOf(link)
+			if !ok {
+				return nil, netip.Addr{}, fmt.Errorf("relay %s selects %s, which is on no network that is applied", m.relay, link)
+			}
+			return p.with(n, m)
+		}
 		n, ok := snap.NetworkOf(m.relay)
 		if !ok {
 			return nil, netip.Addr{}, fmt.Errorf("relay %s is on no network that is applied", m.relay)
@@ -113,6 +121,19 @@ func (p *places) on(n *cluster.Network, on iface) bool {
 		}
 	}
 	return false
+}
+
+// linkOf returns an interface that has an address of a network, or zero.
+func (p *places) linkOf(cidr netip.Prefix) int {
+	p.refresh()
+	for index, i := range p.ifaces {
+		for _, prefix := range i.prefixes {
+			if cidr.Contains(prefix.Addr()) {
+				return index
+			}
+		}
+	}
+	return 0
 }
 
 // ours reports whether an address is one of this machine's.

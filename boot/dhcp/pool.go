@@ -13,13 +13,14 @@ import (
 
 // slot is one address that is, or once was, lent or offered.
 type slot struct {
-	addr  netip.Addr
-	mac   cluster.MAC   // whose it is; zero when it was taken from its machine
-	held  time.Time     // until then it is kept for mac, although nothing durable says so
-	lease cluster.Lease // what the store holds for the address, maybe still another machine's
-	saved bool          // the store holds it
-	busy  int           // changes on their way to the store
-	left  *slot         // the slot that mac gives up when it gets this one
+	addr   netip.Addr
+	mac    cluster.MAC   // whose it is; zero when it was taken from its machine
+	held   time.Time     // until then it is kept for mac, although nothing durable says so
+	lease  cluster.Lease // what the store holds for the address, maybe still another machine's
+	saved  bool          // the store holds it
+	busy   int           // changes on their way to the store
+	probed time.Time     // when it was looked for last, and nobody answered
+	left   *slot         // the slot that mac gives up when it gets this one
 
 	lapse time.Time // when anybody may have it
 	index int       // in the heap

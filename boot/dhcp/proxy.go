@@ -75,7 +75,9 @@ func (s *Server) answerPXE(in inbound, at *places) *outbound {
 // is no firmware of a host gets silence, and so does whatever could be taken
 // for a lease.
 func (e *exchange) beside() *outbound {
-	e.identify()
+	if !e.identify() {
+		return nil
+	}
 	e.learn()
 	if e.isAdmitted() {
 		e.s.metrics.dropped("admitting")
@@ -171,7 +173,7 @@ func (e *exchange) tell(kind dhcpv4.MessageType) *outbound {
 
 // named reports whether the client chose us.
 func (e *exchange) named() bool {
-	return e.m.server.IsValid() && (e.m.server == e.server.Addr || e.places.ours(e.m.server))
+	return e.m.server.IsValid() && e.isUs(e.m.server)
 }
 
 // learn notes the address that a machine takes from the other server.
@@ -183,7 +185,7 @@ func (e *exchange) learn() {
 	if e.pxe {
 		// Whoever has no such address would not get our answer.
 		if m.client.IsValid() && m.client == m.in.from.Addr() && e.network.CIDR.Contains(m.client) {
-			e.s.seen.see(m.client, m.mac, e.now, 0, true)
+			e.s.seen.see(m.client, e.identity(""), e.now, 0, true)
 		}
 		return
 	}
@@ -194,7 +196,7 @@ func (e *exchange) learn() {
 	if e.named() || !a.IsValid() || !e.network.CIDR.Contains(a) {
 		return
 	}
-	e.s.seen.see(a, m.mac, e.now, 0, false)
+	e.s.seen.see(a, e.identity(""), e.now, 0, false)
 	e.record("takes "+a.String()+" of another server", a, false)
 }
 

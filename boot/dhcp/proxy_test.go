@@ -264,31 +264,31 @@ func TestSightings(t *testing.T) {
 	var l sightings
 	now := time.Unix(1e9, 0)
 	a, b := netip.MustParseAddr("10.0.0.70"), netip.MustParseAddr("10.0.0.71")
-	l.see(a, mac(1), now, 0, false)
-	l.see(a, mac(2), now, 0, true)
-	if m, _ := l.owner(a, now); m != mac(1) {
+	l.see(a, cluster.Identity{MAC: mac(1)}, now, 0, false)
+	l.see(a, cluster.Identity{MAC: mac(2)}, now, 0, true)
+	if m, _ := l.owner(a, now); m.MAC != mac(1) {
 		t.Errorf("a weak sighting gave %s to %s", a, m)
 	}
-	l.see(a, mac(2), now, time.Hour, false)
-	if m, _ := l.owner(a, now); m != mac(2) {
+	l.see(a, cluster.Identity{MAC: mac(2)}, now, time.Hour, false)
+	if m, _ := l.owner(a, now); m.MAC != mac(2) {
 		t.Errorf("the last one does not count: %s has %s", m, a)
 	}
 	if _, ok := l.address(mac(1), now); ok {
 		t.Error("whose address another has keeps it")
 	}
-	l.see(b, mac(2), now, time.Hour, false)
+	l.see(b, cluster.Identity{MAC: mac(2)}, now, time.Hour, false)
 	if _, ok := l.owner(a, now); ok {
 		t.Error("a machine has two addresses")
 	}
 	if _, ok := l.owner(b, now.Add(time.Hour)); ok {
 		t.Error("a lease never ends")
 	}
-	l.see(a, mac(3), now.Add(2*time.Hour), 0, true)
-	if m, ok := l.owner(a, now.Add(2*time.Hour)); !ok || m != mac(3) {
+	l.see(a, cluster.Identity{MAC: mac(3)}, now.Add(2*time.Hour), 0, true)
+	if m, ok := l.owner(a, now.Add(2*time.Hour)); !ok || m.MAC != mac(3) {
 		t.Error("a weak sighting does not count where there is no other")
 	}
 	for i := range seenLimit + 100 {
-		l.see(address(0x0a100000+uint32(i)), mac(1000+i), now, 0, false)
+		l.see(address(0x0a100000+uint32(i)), cluster.Identity{MAC: mac(1000 + i)}, now, 0, false)
 	}
 	if l.recent.Len() != seenLimit || len(l.byAddr) != seenLimit || len(l.byMAC) != seenLimit {
 		t.Errorf("there are %d, %d and %d of them", l.recent.Len(), len(l.byAddr), len(l.byMAC))

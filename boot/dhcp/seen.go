@@ -21,7 +21,7 @@ const (
 // sighting is a machine that was seen to take an address from another server.
 type sighting struct {
 	addr    netip.Addr
-	mac     cluster.MAC
+	who     cluster.Identity // its card and its switch port
 	expires time.Time
 }
 
@@ -39,14 +39,15 @@ type sightings struct {
 // server gives an address to a second machine when the first has released it,
 // which nobody but that server sees. A weak sighting is one of which the other
 // server knows nothing; it never takes an address from another machine.
-func (l *sightings) see(a netip.Addr, mac cluster.MAC, now time.Time, term time.Duration, weak bool) {
+func (l *sightings) see(a netip.Addr, who cluster.Identity, now time.Time, term time.Duration, weak bool) {
 	if term <= 0 || term > 2*seenTime {
 		term = seenTime
 	}
+	mac := who.MAC
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e, ok := l.byAddr[a]; ok {
-		if s := e.Value.(*sighting); weak && s.mac != mac && s.expires.After(now) {
+		if s := e.Value.(*sighting); weak && s.who.MAC != mac && s.expires.After(now) {
 			return
 		}
 		l.drop(e)
@@ -60,26 +61,37 @@ func (l *sightings) see(a netip.Addr, mac cluster.MAC, now time.Time, term time.
 	if l.recent.Len() >= seenLimit {
 		l.drop(l.recent.Back())
 	}
-	e := l.recent.PushFront(&sighting{a, mac, now.Add(term)})
+	e := l.recent.PushFront(&sighting{a, who, now.Add(term)})
 	l.byAddr[a], l.byMAC[mac] = e, e
 }
 
 func (l *sightings) drop(e *list.Element) {
 	s := l.recent.Remove(e).(*sighting)
 	delete(l.byAddr, s.addr)
-	delete(l.byMAC, s.mac)
+	delete(l.byMAC, s.who.MAC)
 }
 
 // owner returns the machine that was seen to take an address.
-func (l *sightings) owner(a netip.Addr, now time.Time) (cluster.MAC, bool) {
+func (l *sightings) owner(a netip.Addr, now time.Time) (cluster.Identity, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e, ok := l.byAddr[a]; ok {
 		if s := e.Value.(*sighting); s.expires.After(now) {
-			return s.mac, true
+			return s.who, true
 		}
 	}
-	return cluster.MAC{}, false
+	return cluster.Identity{}, false
+}
+
+// known returns what is known of a machine that takes an address: more than its
+// card when its own REQUEST went by before.
+func (l *sightings) known(a netip.Addr, mac cluster.MAC) cluster.Identity {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e, ok := l.byAddr[a]; ok && e.Value.(*sighting).who.MAC == mac {
+		return e.Value.(*sighting).who
+	}
+	return cluster.Identity{MAC: mac}
 }
 
 // address returns the address that a machine was seen to take.

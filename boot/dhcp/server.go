@@ -64,9 +64,12 @@ type Server struct {
 	seen       sightings
 	neighbours Neighbours
 	rivals     rivals
-	misled     lately // clients that took a proxy offer for an address
-	told       lately // iPXE, what to boot beside another server
-	places     places // of port 67
+	misled     lately  // clients that took a proxy offer for an address
+	told       lately  // iPXE, what to boot beside another server
+	places     places  // of port 67
+	prober     *prober // nil looks for nobody
+	asker      asker   // nil is that of the sockets
+	options    encoded
 	quiet      quiet
 	metrics    *metrics
 	setUp      sync.Once
@@ -93,6 +96,9 @@ func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	}
 	s.places.local = addrPort(conn.LocalAddr()).Addr()
 	c := &committer{server: s, wire: out, queue: make(chan change, queueLimit)}
+	if err := s.startProber(c, conn, in.udp != nil); err != nil {
+		return err
+	}
 	var running sync.WaitGroup
 	running.Go(func() { c.run(context.WithoutCancel(ctx)) })
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
@@ -100,9 +106,30 @@ func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	err = s.loop(ctx, in, func(in inbound) *outbound { return s.answer(in, c) })
 	stop()
 	in.frames.close()
+	if s.prober != nil {
+		s.prober.stopped()
+	}
 	close(c.queue)
 	running.Wait()
 	return err
+}
+
+// startProber begins to look for addresses, where there is something to look with.
+func (s *Server) startProber(c *committer, conn net.PacketConn, isUDP bool) error {
+	if s.asker == nil && !isUDP {
+		return nil
+	}
+	w, err := newWire(conn)
+	if err != nil {
+		return err
+	}
+	l := &links{}
+	if s.asker == nil {
+		s.asker = l
+	}
+	s.prober = startProber(s, c, s.asker, w)
+	l.heard = s.prober.heard
+	return nil
 }
 
 // loop answers packets until ctx is done.
@@ -142,7 +169,9 @@ func (s *Server) answer(in inbound, c *committer) *outbound {
 	if e.network.DHCP == cluster.DHCPProxy {
 		return e.beside()
 	}
-	e.identify()
+	if !e.identify() {
+		return nil
+	}
 	if e.isAdmitted() {
 		s.metrics.dropped("admitting")
 		return nil
@@ -178,26 +207,32 @@ func (s *Server) begin(in inbound, at *places) *exchange {
 	return e
 }
 
-// Owner returns the machine to which an address is lent or for which it is
-// reserved. Where another server lends, it is the machine that was seen to take
-// the address.
+// Owner returns the network card of the machine that LentTo returns.
 func (s *Server) Owner(a netip.Addr) (cluster.MAC, bool) {
+	id, ok := s.LentTo(a)
+	return id.MAC, ok
+}
+
+// LentTo returns the machine to which an address is lent or for which it is
+// reserved, and where it is plugged in. Where another server lends, it is the
+// machine that was seen to take the address.
+func (s *Server) LentTo(a netip.Addr) (cluster.Identity, bool) {
 	snap := s.Snapshot()
 	n, ok := snap.NetworkOf(a)
 	if !ok {
-		return cluster.MAC{}, false
+		return cluster.Identity{}, false
 	}
-	lent := func() (cluster.MAC, bool) { return s.book.owner(cluster.NetworkName(n.Name), a, time.Now()) }
+	lent := func() (cluster.Identity, bool) { return s.book.owner(cluster.NetworkName(n.Name), a, time.Now()) }
 	if n.DHCP == cluster.DHCPProxy {
-		lent = func() (cluster.MAC, bool) { return s.seen.owner(a, time.Now()) }
+		lent = func() (cluster.Identity, bool) { return s.seen.owner(a, time.Now()) }
 	}
-	if mac, ok := lent(); ok {
-		return mac, true
+	if id, ok := lent(); ok {
+		return id, true
 	}
-	if h, ok := snap.HostByAddress(a); ok && len(h.MACs) > 0 {
-		return h.MACs[0], true
+	if h, ok := snap.HostByAddress(a); ok && len(h.MACs) > 0 && h.SwitchPort.IsZero() {
+		return cluster.Identity{MAC: h.MACs[0]}, true
 	}
-	return cluster.MAC{}, false
+	return cluster.Identity{}, false
 }
 
 // Learn takes over leases that another server gave, or took away: those have no

@@ -22,6 +22,7 @@ type Stranger struct {
 	Name    string              `json:"hostname,omitempty"` // as it calls itself
 	Network cluster.NetworkName `json:"network"`
 	Relay   netip.Addr          `json:"relay,omitzero"`
+	Port    cluster.SwitchPort  `json:"switch_port,omitzero"`
 	First   time.Time           `json:"first_seen"`
 	Last    time.Time           `json:"last_seen"`
 }
@@ -51,6 +52,9 @@ func (l *strangers) see(m *message, n *cluster.Network, now time.Time) bool {
 	l.recent.MoveToFront(e)
 	s := e.Value.(*Stranger)
 	s.Network, s.Relay, s.Last = cluster.NetworkName(n.Name), m.relay, now
+	if !m.relayed.port.IsZero() {
+		s.Port = m.relayed.port
+	}
 	// Firmware says more of a machine than the system that it boots.
 	if m.request.IsFirmware() || s.Vendor == "" {
 		s.Vendor = m.request.Vendor

@@ -193,7 +193,7 @@ func (w *watch) heard(frame []byte, index int, now time.Time) {
 	w.s.rival(n, r)
 	client, a := p.ClientHWAddr, addr4(p.YourIPAddr)
 	if n.DHCP == cluster.DHCPProxy && p.MessageType() == dhcpv4.MessageTypeAck && len(client) == 6 && a.IsValid() && n.CIDR.Contains(a) {
-		w.s.seen.see(a, cluster.MAC(client), now, p.IPAddressLeaseTime(0), false)
+		w.s.seen.see(a, w.s.seen.known(a, cluster.MAC(client)), now, p.IPAddressLeaseTime(0), false)
 	}
 }
 

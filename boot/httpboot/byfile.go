@@ -37,11 +37,11 @@ func (h *Handler) File(ctx context.Context, from netip.Addr, at boot.Server, nam
 }
 
 func (h *Handler) grub(ctx context.Context, from netip.Addr, at boot.Server) ([]byte, error) {
-	mac, ok := h.Owner(from)
+	lent, ok := h.Owner(from)
 	if !ok {
 		return nil, notReady("%s is lent to nobody: boot the machine by DHCP", from)
 	}
-	m, err := h.find(cluster.Identity{MAC: mac}, from, at)
+	m, err := h.find(lent, from, at)
 	if err != nil {
 		return nil, err
 	}

@@ -71,8 +71,8 @@ const (
 // changed after.
 type Handler struct {
 	Snapshot   func() *cluster.Snapshot
-	Owner      func(netip.Addr) (cluster.MAC, bool) // the machine to which an address is lent, or that was seen to take it
-	Neighbour  func(netip.Addr) (cluster.MAC, bool) // the machine that answers for an address on a link of ours; may be nil
+	Owner      func(netip.Addr) (cluster.Identity, bool) // the machine to which an address is lent, or that was seen to take it
+	Neighbour  func(netip.Addr) (cluster.MAC, bool)      // the machine that answers for an address on a link of ours; may be nil
 	Configs    Configs
 	Files      Files
 	Installs   *boot.Installs // where the installations of hosts stand; nil boots no installer

@@ -95,9 +95,9 @@ func newRig(t testing.TB) *rig {
 	})
 	r.handler = &httpboot.Handler{
 		Snapshot: func() *cluster.Snapshot { return snap },
-		Owner: func(a netip.Addr) (cluster.MAC, bool) {
+		Owner: func(a netip.Addr) (cluster.Identity, bool) {
 			m, ok := map[netip.Addr]cluster.MAC{addr1: mac1, addr2: mac2, netip.MustParseAddr("10.0.0.59"): {2, 0, 0, 0, 0, 9}}[a]
-			return m, ok
+			return cluster.Identity{MAC: m}, ok
 		},
 		Configs: r.configs, Files: files{r.dir}, Loaders: fstest.MapFS{"snponly.efi": {Data: []byte("MZ")}},
 		Agent: cluster.File{URL: "agent", SHA256: "dd"}, CA: func() []byte { return []byte("PEM") }, HTTPPort: 8080,
@@ -257,7 +257,7 @@ func TestStormDoesNotStarveConfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.handler.MaxImages, r.handler.Logger = 2, nil
-	r.handler.Owner = func(netip.Addr) (cluster.MAC, bool) { return mac1, true }
+	r.handler.Owner = func(netip.Addr) (cluster.Identity, bool) { return cluster.Identity{MAC: mac1}, true }
 	s := httptest.NewServer(r.handler)
 	defer s.Close()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -304,6 +304,21 @@ func TestSendfileSurvives(t *testing.T) {
 	r.handler.ServeHTTP(w, q)
 	if !w.file || w.Body.String() != "the kernel" {
 		t.Errorf("the file was copied by hand: %v, %q", w.file, w.Body)
+	}
+}
+
+// A stranger has no more than a line of the log, and of the answer, for each of
+// the few requests that are logged.
+func TestLongWords(t *testing.T) {
+	r := newRig(t)
+	long := strings.Repeat("a", 1<<20)
+	for _, path := range []string{"/ipxe?mac=" + long, "/ipxe?serial=" + long + "&mac=" + mac1.Hyphens(), "/images/" + long + "/kernel", "/cloud/" + long + "/meta-data", "/loaders/" + long} {
+		if w := r.do("GET", path, addr2); w.Code == 200 || w.Body.Len() > 4<<10 {
+			t.Errorf("%.20s: %d with %d bytes", path, w.Code, w.Body.Len())
+		}
+	}
+	if n := r.log.Len(); n > 5*(6<<10) {
+		t.Errorf("%d bytes in the log", n)
 	}
 }
 

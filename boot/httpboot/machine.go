@@ -38,6 +38,7 @@ func identity(r *http.Request, mac string) (cluster.Identity, error) {
 	}
 	var err error
 	if id.MAC, err = cluster.ParseMAC(mac); err != nil {
+		_, err = cluster.ParseMAC(printable(mac)) // says so of no more than a line
 		return id, status(http.StatusBadRequest, "%w", err)
 	}
 	if uuid, err := cluster.ParseUUID(r.FormValue("uuid")); err == nil {
@@ -60,7 +61,14 @@ func (h *Handler) machine(r *http.Request, mac string) (Machine, error) {
 func (h *Handler) find(id cluster.Identity, from netip.Addr, at boot.Server) (m Machine, err error) {
 	snap := h.Snapshot()
 	m = Machine{Identity: id, Address: from, Server: at}
-	host, ok := snap.Identify(id)
+	lent, taken := h.Owner(from)
+	if taken {
+		m.Identity.Port = lent.Port // which the machine cannot say itself
+	}
+	host, ok := snap.Identify(m.Identity)
+	if other, misplaced := snap.Misplaced(m.Identity); misplaced {
+		return m, notReady("%s is not host %s: it is plugged in at %s, and the host is at %s: correct macs: or switch_port: of the host, or boot the machine there", id.MAC, other.Name, m.Identity.Port, other.SwitchPort)
+	}
 	if !ok {
 		return m, notReady("no document names the machine %s: apply one with kind: host and macs: [%q]", id.MAC, id.MAC)
 	}
@@ -73,7 +81,7 @@ func (h *Handler) find(id cluster.Identity, from netip.Addr, at boot.Server) (m 
 	if network.DHCP == cluster.DHCPAuthoritative {
 		whose = h.owner
 	}
-	if m.Identity.MAC, err = whose(snap, m, network); err != nil {
+	if m.Identity.MAC, err = whose(snap, m, network, lent, taken); err != nil {
 		return m, err
 	}
 	if m.Target, err = snap.Target(host, network); err != nil {
@@ -90,13 +98,13 @@ func (h *Handler) find(id cluster.Identity, from netip.Addr, at boot.Server) (m 
 // machine whose address is lent to another. A machine with several network
 // cards may boot from one and ask by the name of the other, so it is the hosts
 // that have to be the same.
-func (h *Handler) owner(snap *cluster.Snapshot, m Machine, _ *cluster.Network) (cluster.MAC, error) {
-	mac, ok := h.Owner(m.Address)
-	if !ok {
+func (h *Handler) owner(snap *cluster.Snapshot, m Machine, _ *cluster.Network, lent cluster.Identity, taken bool) (cluster.MAC, error) {
+	mac := lent.MAC
+	if !taken {
 		return m.Identity.MAC, notReady("%s says that it is host %s, but %s is lent to nobody: boot the machine by DHCP", m.Address, m.Host.Name, m.Address)
 	}
 	switch {
-	case is(snap, m, mac):
+	case is(snap, m, lent):
 		return mac, nil
 	case mac == m.Identity.MAC:
 		return mac, notReady("%s says that it is host %s by a UUID or serial number, but its network card %s is none of that host's: if it is, add it to macs: there", m.Address, m.Host.Name, mac)
@@ -112,14 +120,17 @@ func (h *Handler) owner(snap *cluster.Snapshot, m Machine, _ *cluster.Network) (
 //
 // It is answered with 503, which is asked again: what was seen may be old, and
 // a document may lack a network card.
-func (h *Handler) neighbour(snap *cluster.Snapshot, m Machine, n *cluster.Network) (cluster.MAC, error) {
-	seen, taken := h.Owner(m.Address)
+func (h *Handler) neighbour(snap *cluster.Snapshot, m Machine, n *cluster.Network, seen cluster.Identity, taken bool) (cluster.MAC, error) {
 	if h.Neighbour != nil {
 		if mac, ok := h.Neighbour(m.Address); ok {
-			switch other, known := snap.Identify(cluster.Identity{MAC: mac}); {
-			case is(snap, m, mac) && taken && is(snap, m, seen):
-				return seen, nil // the card that it booted from
-			case is(snap, m, mac):
+			who := cluster.Identity{MAC: mac}
+			if taken && seen.MAC == mac {
+				who = seen // with its switch port
+			}
+			switch other, known := snap.Identify(who); {
+			case is(snap, m, who) && taken && is(snap, m, seen):
+				return seen.MAC, nil // the card that it booted from
+			case is(snap, m, who):
 				return mac, nil
 			case known:
 				return mac, notReady("%s says that it is host %s, but %s answers for that address, which is host %s", m.Address, m.Host.Name, mac, other.Name)
@@ -135,19 +146,19 @@ func (h *Handler) neighbour(snap *cluster.Snapshot, m Machine, n *cluster.Networ
 	case !taken:
 		return m.Identity.MAC, notReady("%s says that it is host %s, but nobody was seen to take that address: boot the machine by DHCP, and let the relay of its network forward to this server too", m.Address, m.Host.Name)
 	case !is(snap, m, seen):
-		return seen, notReady("%s says that it is host %s, but %s was seen to take that address, which is another machine", m.Address, m.Host.Name, seen)
+		return seen.MAC, notReady("%s says that it is host %s, but %s was seen to take that address, which is another machine", m.Address, m.Host.Name, seen.MAC)
 	}
-	return seen, nil
+	return seen.MAC, nil
 }
 
-// is reports whether a network card is the machine's. Of a host that is known
+// is reports whether who has an address is the machine. Of a host that is known
 // by its UUID or serial number alone, which anybody can read, the card that it
 // names must be the one.
-func is(snap *cluster.Snapshot, m Machine, mac cluster.MAC) bool {
-	if len(m.Host.MACs) == 0 {
-		return mac == m.Identity.MAC
+func is(snap *cluster.Snapshot, m Machine, who cluster.Identity) bool {
+	if len(m.Host.MACs) == 0 && m.Host.SwitchPort.IsZero() {
+		return who.MAC == m.Identity.MAC
 	}
-	h, ok := snap.Identify(cluster.Identity{MAC: mac})
+	h, ok := snap.Identify(who)
 	return ok && h == m.Host
 }
 
@@ -163,11 +174,11 @@ func (h *Handler) note(addr netip.Addr, step cluster.Step, detail string) {
 	if h.Recorder == nil {
 		return
 	}
-	mac, ok := h.Owner(addr)
+	lent, ok := h.Owner(addr)
 	if !ok {
 		return
 	}
-	if host, ok := h.Snapshot().Identify(cluster.Identity{MAC: mac}); ok {
-		h.Recorder.Record(boot.Sighting{MAC: mac, Host: host.HostName(), Event: cluster.Event{Step: step, Addr: addr, Detail: detail}})
+	if host, ok := h.Snapshot().Identify(lent); ok {
+		h.Recorder.Record(boot.Sighting{MAC: lent.MAC, Host: host.HostName(), Event: cluster.Event{Step: step, Addr: addr, Detail: detail}})
 	}
 }

@@ -49,7 +49,11 @@ func TestWhoseAddress(t *testing.T) {
 			answer := func(mac cluster.MAC) func(netip.Addr) (cluster.MAC, bool) {
 				return func(a netip.Addr) (cluster.MAC, bool) { return mac, a == from && !mac.IsZero() }
 			}
-			r.handler.Neighbour, r.handler.Owner = answer(row.arp), answer(row.taken)
+			r.handler.Neighbour = answer(row.arp)
+			r.handler.Owner = func(a netip.Addr) (cluster.Identity, bool) {
+				mac, ok := answer(row.taken)(a)
+				return cluster.Identity{MAC: mac}, ok
+			}
 			w := r.do("GET", "/ignition?"+row.asks, from)
 			got := w.Body.String()
 			if w.Code == 200 {

@@ -65,7 +65,7 @@ func (h *Handler) wrap(name string, g gate, f func(http.ResponseWriter, *http.Re
 			if code == http.StatusServiceUnavailable {
 				w.Header().Set("Retry-After", retryAfter)
 			}
-			http.Error(w, "pilotlight: "+err.Error(), code)
+			http.Error(w, "pilotlight: "+shorten(err.Error()), code)
 		}
 		w.begun()
 		took := time.Since(start)
@@ -83,7 +83,7 @@ func (h *Handler) log(r *http.Request, name string, w *writer, took time.Duratio
 	}
 	log := h.logger().With("what", name, "client", r.RemoteAddr, "method", r.Method, "path", printable(r.URL.Path), "status", w.status)
 	if err != nil {
-		log.Warn("refused an HTTP request", "mac", printable(r.FormValue("mac")), "error", err)
+		log.Warn("refused an HTTP request", "mac", printable(r.FormValue("mac")), "error", shorten(err.Error()))
 		return
 	}
 	log.Debug("answered an HTTP request", "bytes", w.sent, "took", took)
@@ -151,6 +151,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "pilotlight_boot_http_sent_bytes_total", Help: "Bytes sent to machines that boot.",
 		}),
 	}
+}
+
+// shorten bounds an error's text, which may quote what a stranger sent.
+func shorten(s string) string {
+	const longest = 2 << 10
+	if len(s) <= longest {
+		return s
+	}
+	return s[:longest] + " ... (cut)"
 }
 
 // printable keeps what a stranger sends from upsetting a log or a terminal.

@@ -20,6 +20,9 @@ type socket struct {
 // dial connects to a client, from the address that the client sent to.
 func dial(local netip.Addr, client netip.AddrPort) (*socket, error) {
 	var from *net.UDPAddr
+	if local.IsLinkLocalUnicast() && local.Is6() {
+		local = local.WithZone(client.Addr().Zone())
+	}
 	if local.IsValid() {
 		from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
 	}

@@ -284,8 +284,8 @@ func (a *Agent) observeImages(ctx context.Context, w *World) error {
 // learn notes what a look has shown.
 func (a *Agent) learn(w World, d Decision) {
 	news := false
-	for _, c := range d.Healthy {
-		news = a.memory.proves(c) || news
+	for _, w := range d.Healthy {
+		news = a.memory.proves(w) || news
 	}
 	if w.Desired == nil {
 		return

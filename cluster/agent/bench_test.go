@@ -206,20 +206,26 @@ func (b *bench) did(n int, want ...string) {
 
 func (b *bench) container(service string) agent.Found {
 	b.Helper()
+	out := b.containersOf(service)
+	if len(out) != 1 {
+		b.Fatalf("%d containers of %s: %+v", len(out), service, out)
+	}
+	return out[0]
+}
+
+// containersOf returns a service's containers, whatever they do.
+func (b *bench) containersOf(service string) (out []agent.Found) {
+	b.Helper()
 	all, err := b.engine.List(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
-	var out []agent.Found
 	for _, f := range all {
 		if string(f.Service) == service {
 			out = append(out, f)
 		}
 	}
-	if len(out) != 1 {
-		b.Fatalf("%d containers of %s: %+v", len(out), service, out)
-	}
-	return out[0]
+	return out
 }
 
 func image(name string, n int) string { return fmt.Sprintf("reg/%s@sha256:%d", name, n) }

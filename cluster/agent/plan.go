@@ -60,9 +60,15 @@ type Action struct {
 type Decision struct {
 	Actions []Action
 	Status  []cluster.ContainerStatus // Since is left to the caller
-	Healthy []cluster.Container       // the versions that are healthy now
+	Healthy []Well                    // the versions that are healthy now
 	Images  map[string]bool           // those that run, are to run, or are a way back
 	Again   time.Time                 // when the passing of time alone changes the decision; zero: never
+}
+
+// Well is a version that is healthy, and the engine's container that is.
+type Well struct {
+	Container cluster.Container
+	ID        string
 }
 
 // Plan decides what to do next. It is a pure function.
@@ -133,7 +139,7 @@ type turn struct {
 
 func (p *planner) turn(want cluster.Container) turn {
 	t := turn{want: want, slot: SlotOf(want)}
-	proven := p.Memory.provenHash(t.slot.Key)
+	proven, id := p.Memory.provenOf(t.slot.Key)
 	var others []*Found
 	for i := range p.Found {
 		f := &p.Found[i]
@@ -145,7 +151,9 @@ func (p *planner) turn(want cluster.Container) turn {
 			others = append(others, f)
 		}
 	}
-	t.trial = proven != t.slot.Hash
+	// A version that was healthy once, in a container that is gone, has to show
+	// it again: until then what serves is kept.
+	t.trial = proven != t.slot.Hash || t.cur != nil && id != "" && t.cur.ID != id
 	if t.trial || t.cur == nil {
 		t.old = bestOf(others, proven)
 	}
@@ -341,7 +349,9 @@ func (p *planner) abandon(t turn, why string) Action {
 
 // healthy notes that cur needs no way back, and retires the one there is.
 func (p *planner) healthy(t turn) {
-	p.Healthy = append(p.Healthy, t.want)
+	if !p.Busy[t.slot.Key] { // what is being stopped may look well to its end
+		p.Healthy = append(p.Healthy, Well{t.want, t.cur.ID})
+	}
 	if t.old != nil {
 		p.act(Action{Verb: Remove, Slot: t.old.Slot, ID: t.old.ID, Why: t.slot.Hash + " serves now"})
 	}

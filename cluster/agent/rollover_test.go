@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,33 @@ func TestRollsOverBeside(t *testing.T) {
 		b.wait(time.Minute)
 		b.expect("web", "healthy true "+image("web", 2))
 		b.did(done, "pull "+image("web", 2), "create shop/web", "start shop/web", "stop shop/web", "remove shop/web")
+	})
+}
+
+// Taken back while the version before is being stopped: that one is beyond
+// saving, and the new one serves until it has come up again.
+func TestRollsBackWhileItRetires(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.engine.Publish(image("web", 1), agenttest.Program{Health: time.Second, Stops: 10 * time.Second})
+		b.begin()
+		b.desire(service("web", 1))
+		b.wait(time.Minute)
+		b.desire(service("web", 2))
+		b.wait(7 * time.Second)
+		if done := b.engine.Done(); !strings.HasPrefix(done[len(done)-1], "stop shop/web") {
+			b.Fatalf("the version before is not being stopped: %v", done)
+		}
+		b.desire(service("web", 1))
+		for range 600 {
+			b.wait(100 * time.Millisecond)
+			if !slices.ContainsFunc(b.containersOf("web"), func(f agent.Found) bool { return f.Health == cluster.HealthHealthy }) {
+				b.Fatalf("nothing that is well serves; done: %v", b.engine.Done())
+			}
+		}
+		b.expect("web", "healthy true "+image("web", 1))
+		if n := len(b.containersOf("web")); n != 1 {
+			b.Errorf("%d containers are left", n)
+		}
 	})
 }
 

@@ -33,6 +33,7 @@ type Memory struct {
 // Proven is a version of a service that was healthy here.
 type Proven struct {
 	Container cluster.Container `json:"container"`
+	ID        string            `json:"id,omitempty"`     // of the engine's container that was; another one has to show it again
 	Before    string            `json:"before,omitempty"` // the image of the version before: kept for a way back
 }
 
@@ -73,24 +74,31 @@ func (m *Memory) make() {
 	}
 }
 
-// provenHash returns the hash of the version of k that was healthy last.
-func (m *Memory) provenHash(k Key) string {
-	for s := range m.Proven {
+// provenOf returns the version of k that was healthy last, and the container
+// that was.
+func (m *Memory) provenOf(k Key) (hash, id string) {
+	for s, p := range m.Proven {
 		if s.Key == k {
-			return s.Hash
+			return s.Hash, p.ID
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // proves notes that a version is healthy, and reports whether that is news.
-func (m *Memory) proves(c cluster.Container) bool {
+func (m *Memory) proves(w Well) bool {
+	c := w.Container
 	slot := SlotOf(c)
 	delete(m.Failed, slot)
-	if _, known := m.Proven[slot]; known {
-		return false
+	if before, known := m.Proven[slot]; known {
+		if before.ID == w.ID {
+			return false
+		}
+		before.ID = w.ID
+		m.Proven[slot] = before
+		return true
 	}
-	p := Proven{Container: c}
+	p := Proven{Container: c, ID: w.ID}
 	for s, old := range m.Proven {
 		if s.Key == slot.Key {
 			p.Before = old.Container.Service.Image

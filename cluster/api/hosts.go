@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -49,11 +50,24 @@ func (s *Server) Hosts(ctx context.Context) ([]HostStatus, error) {
 		}
 		out = append(out, HostStatus{
 			Name: seen.MAC.Hyphens(), State: cluster.StateDiscovered, MACs: []cluster.MAC{seen.MAC},
-			UUID: seen.UUID, Address: addr(seen.Address), Seen: &seen,
+			UUID: seen.UUID, Address: addr(seen.Address), Seen: &seen, Message: where(snap, seen.Identity),
 		})
 	}
 	slices.SortFunc(out, func(a, b HostStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// where says where a machine that is no host is plugged in, and whose place that
+// is.
+func where(snap *cluster.Snapshot, id cluster.Identity) string {
+	var out string
+	if !id.Port.IsZero() {
+		out = "at switch port " + id.Port.String()
+	}
+	if h, ok := snap.Misplaced(id); ok {
+		out = fmt.Sprintf("%s, not answered: host %s has macs: and switch_port: %s, and only one of them is this machine's", cmp.Or(out, "at no switch port"), h.Name, h.SwitchPort)
+	}
+	return out
 }
 
 func (s *Server) host(snap *cluster.Snapshot, h *cluster.Host, n cluster.Node, b cluster.Boot) HostStatus {
@@ -78,7 +92,7 @@ func (s *Server) host(snap *cluster.Snapshot, h *cluster.Host, n cluster.Node, b
 		out.Since, out.Expires = n.Introduction.At, n.Introduction.NotAfter
 	}
 	if st := n.Status; st != nil {
-		out.Agent, out.Docker, out.Containers = st.Agent, st.Docker, st.Containers
+		out.Agent, out.Docker, out.Containers = st.Agent, st.Docker, containersOf(n)
 		out.Message = cmp.Or(st.Message, out.Message)
 	}
 	if len(b.Events) > 0 {
@@ -92,10 +106,8 @@ func (s *Server) address(h *cluster.Host, n cluster.Node) string {
 	if h.Address.IsValid() {
 		return h.Address.String()
 	}
-	for _, m := range h.MACs {
-		if a, ok := s.Machines.LeaseOf(m); ok {
-			return a.String()
-		}
+	if a, ok := s.Machines.AddressOf(h); ok {
+		return a.String()
 	}
 	if n.Introduction != nil {
 		return addr(n.Introduction.Address)
@@ -125,6 +137,7 @@ func StateOf(n cluster.Node, b cluster.Boot, i cluster.Install, now time.Time) c
 	if len(b.Events) > 0 {
 		lastStep = b.Events[len(b.Events)-1].At
 	}
+	over := slices.ContainsFunc(b.Events, func(e cluster.Event) bool { return e.Step == cluster.StepJoin }) // and what came after is no boot
 	installed := i.Phase == cluster.InstallDone && (n.Introduction == nil || i.At.After(n.Introduction.At))
 	switch {
 	case n.Alive != nil && Ready(n):
@@ -137,7 +150,7 @@ func StateOf(n cluster.Node, b cluster.Boot, i cluster.Install, now time.Time) c
 		return cluster.StateFailed
 	case installed && !lastStep.After(i.At.Add(time.Second)): // it has not booted since
 		return cluster.StateInstalled
-	case now.Sub(lastStep) < bootingFor && (n.Introduction == nil || lastStep.After(n.Introduction.At)):
+	case !over && now.Sub(lastStep) < bootingFor && (n.Introduction == nil || lastStep.After(n.Introduction.At)):
 		return cluster.StateBooting
 	case n.Introduction != nil && now.Sub(n.Introduction.At) > 30*time.Second:
 		return cluster.StateLost
@@ -147,6 +160,20 @@ func StateOf(n cluster.Node, b cluster.Boot, i cluster.Install, now time.Time) c
 		return cluster.StateInstalled
 	}
 	return cluster.StateApproved
+}
+
+// containersOf returns what a host says of its containers. Of one that is silent
+// nobody knows whether they still run.
+func containersOf(n cluster.Node) []cluster.ContainerStatus {
+	if n.Alive != nil {
+		return n.Status.Containers
+	}
+	out := slices.Clone(n.Status.Containers)
+	for i, c := range out {
+		out[i].Health = cluster.HealthUnknown
+		out[i].Message = fmt.Sprintf("its host is silent; at %s it was %s", n.Status.At.UTC().Format(time.RFC3339), c.Health)
+	}
+	return out
 }
 
 // Ready reports whether a host runs all that it must, in good health.

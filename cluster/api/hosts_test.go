@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,13 +26,23 @@ func TestStateOf(t *testing.T) {
 		boot cluster.Boot
 		want cluster.State
 	}{
-		"nothing":              {cluster.Node{}, cluster.Boot{}, cluster.StateApproved},
-		"boots":                {cluster.Node{}, booted(time.Minute), cluster.StateBooting},
-		"hangs":                {cluster.Node{}, booted(bootingFor + time.Second), cluster.StateApproved},
-		"introduced just now":  {cluster.Node{Introduction: introduced(time.Second)}, booted(2 * time.Second), cluster.StateBooting},
-		"silent since":         {cluster.Node{Introduction: introduced(time.Minute)}, booted(2 * time.Minute), cluster.StateLost},
-		"boots again":          {cluster.Node{Introduction: introduced(time.Hour)}, booted(time.Minute), cluster.StateBooting},
-		"hangs again":          {cluster.Node{Introduction: introduced(time.Hour)}, booted(20 * time.Minute), cluster.StateLost},
+		"nothing":             {cluster.Node{}, cluster.Boot{}, cluster.StateApproved},
+		"boots":               {cluster.Node{}, booted(time.Minute), cluster.StateBooting},
+		"hangs":               {cluster.Node{}, booted(bootingFor + time.Second), cluster.StateApproved},
+		"introduced just now": {cluster.Node{Introduction: introduced(time.Second)}, booted(2 * time.Second), cluster.StateBooting},
+		"silent since":        {cluster.Node{Introduction: introduced(time.Minute)}, booted(2 * time.Minute), cluster.StateLost},
+		"boots again":         {cluster.Node{Introduction: introduced(time.Hour)}, booted(time.Minute), cluster.StateBooting},
+		"hangs again":         {cluster.Node{Introduction: introduced(time.Hour)}, booted(20 * time.Minute), cluster.StateLost},
+		"died soon after ready": {
+			cluster.Node{Introduction: introduced(time.Minute), Status: status(5, cluster.HealthHealthy, true)},
+			cluster.Boot{Events: []cluster.Event{{At: ago(70 * time.Second)}, {Step: cluster.StepJoin, At: ago(time.Minute)}, {Step: cluster.StepReady, At: ago(50 * time.Second)}, {Step: cluster.StepLoader, At: ago(time.Second)}}},
+			cluster.StateLost,
+		},
+		"retired": {
+			cluster.Node{},
+			cluster.Boot{Events: []cluster.Event{{At: ago(70 * time.Second)}, {Step: cluster.StepJoin, At: ago(time.Minute)}, {Step: cluster.StepReady, At: ago(50 * time.Second)}}},
+			cluster.StateApproved,
+		},
 		"alive":                {cluster.Node{Alive: alive, Introduction: introduced(time.Hour)}, cluster.Boot{}, cluster.StateJoined},
 		"nothing told":         {cluster.Node{Alive: alive, Status: status(1, cluster.HealthHealthy, true)}, cluster.Boot{}, cluster.StateJoined},
 		"ready":                {cluster.Node{Alive: alive, Desired: desired, DesiredAt: 5, Status: status(5, cluster.HealthHealthy, true)}, cluster.Boot{}, cluster.StateReady},
@@ -64,14 +75,14 @@ func TestHosts(t *testing.T) {
 	must(t, r.store.SetAlive(ctx, "leased", &cluster.Alive{}))
 	must(t, r.store.SetStatus(ctx, "leased", cluster.Status{Agent: "1.2", Message: "no Docker", Containers: []cluster.ContainerStatus{{Site: "b"}, {Site: "a"}}}))
 	r.Machines = machines{store: r.store, seen: []cluster.Discovered{
-		{Identity: cluster.Identity{MAC: mac(1)[0]}}, {Identity: cluster.Identity{MAC: mac(9)[0]}, Address: netip.MustParseAddr("10.0.0.9")},
+		{Identity: cluster.Identity{MAC: mac(1)[0]}}, {Identity: cluster.Identity{MAC: mac(9)[0], Port: cluster.SwitchPort{Circuit: "eth7"}}, Address: netip.MustParseAddr("10.0.0.9")},
 	}}
 	list, err := r.admin().Hosts(ctx)
 	if err != nil || len(list) != 4 {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	seen, broken, fixed, leased := list[0], list[1], list[2], list[3]
-	if seen.State != cluster.StateDiscovered || seen.Name != "02-00-00-00-00-09" || seen.Address != "10.0.0.9" || seen.Seen == nil {
+	if seen.State != cluster.StateDiscovered || seen.Name != "02-00-00-00-00-09" || seen.Address != "10.0.0.9" || seen.Seen == nil || seen.Message != "at switch port eth7" {
 		t.Errorf("%+v", seen)
 	}
 	if broken.State != cluster.StateApproved || broken.Message == "" || broken.Profile != "" || broken.Address != "" {
@@ -83,6 +94,12 @@ func TestHosts(t *testing.T) {
 	if leased.State != cluster.StateJoined || !leased.Alive || leased.Address != "10.0.0.77" || leased.Message != "no Docker" || leased.Agent != "1.2" {
 		t.Errorf("%+v", leased)
 	}
+	must(t, r.store.SetAlive(ctx, "leased", nil))
+	silent, err := r.admin().Services(ctx)
+	if err != nil || silent[0].Health != cluster.HealthUnknown || !strings.Contains(silent[0].Message, "its host is silent") {
+		t.Errorf("of a silent host %+v, %v", silent, err)
+	}
+	must(t, r.store.SetAlive(ctx, "leased", &cluster.Alive{}))
 	services, err := r.admin().Services(ctx)
 	if err != nil || len(services) != 2 || services[0].Site != "a" || services[1].Host != "leased" {
 		t.Errorf("%+v, %v", services, err)

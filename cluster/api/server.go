@@ -50,7 +50,7 @@ type Machines interface {
 	Explain(ctx context.Context, who string) (Explanation, error)
 	Render(ctx context.Context, host, accept string, installer bool) (contentType string, body []byte, err error)
 	Discovered() []cluster.Discovered
-	LeaseOf(m cluster.MAC) (netip.Addr, bool)
+	AddressOf(h *cluster.Host) (netip.Addr, bool) // that is lent to it now
 	Install(h cluster.HostName) cluster.Install
 	ChangeInstall(ctx context.Context, h cluster.HostName, next func(cluster.Install) cluster.Install) (cluster.Install, error)
 }
@@ -307,7 +307,7 @@ func Services(nodes []cluster.Node) []ServiceStatus {
 		if n.Status == nil {
 			continue
 		}
-		for _, c := range n.Status.Containers {
+		for _, c := range containersOf(n) {
 			out = append(out, ServiceStatus{n.Host, c})
 		}
 	}

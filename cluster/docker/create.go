@@ -2,7 +2,9 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"path/filepath"
@@ -177,6 +179,9 @@ func (e *Engine) mounts(s agent.Spec) ([]mount.Mount, error) {
 	for _, v := range s.Service.Volumes {
 		m := mount.Mount{Type: mount.TypeVolume, Source: "pilotlight-" + string(s.Site) + "-" + v.Source, Target: v.Target, ReadOnly: v.ReadOnly}
 		if filepath.IsAbs(v.Source) {
+			if err := onHost(v.Source); err != nil {
+				return nil, fmt.Errorf("volume %s: %w", v.Source, err)
+			}
 			m.Type, m.Source = mount.TypeBind, v.Source
 		}
 		if m.Target == secretsPath || strings.HasPrefix(m.Target, secretsPath+"/") {
@@ -191,6 +196,20 @@ func (e *Engine) mounts(s agent.Spec) ([]mount.Mount, error) {
 		})
 	}
 	return out, nil
+}
+
+// onHost says why a directory may not be mounted for what it comes to on this
+// host: a link below /srv may lead to /etc. What policies allow was checked when
+// the site was applied.
+func onHost(source string) error {
+	real, err := filepath.EvalSymlinks(source)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // Docker says so
+	}
+	if err != nil {
+		return err
+	}
+	return cluster.CheckHostPath(real, []string{real})
 }
 
 func tmpfs(all []string) map[string]string {

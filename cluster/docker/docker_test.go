@@ -216,3 +216,18 @@ func TestPlaceCertificates(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What a directory of the host comes to there counts, not what it is called.
+func TestHostPathBehindALink(t *testing.T) {
+	dir := t.TempDir()
+	for link, to := range map[string]string{"etc": "/etc", "all": "/", "good": dir, "gone": filepath.Join(dir, "nothing")} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, refused := range map[string]bool{"etc": true, "etc/ssh": true, "all": true, "good": false, "gone": false, "missing": false} {
+		if err := onHost(filepath.Join(dir, path)); (err != nil) != refused {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}

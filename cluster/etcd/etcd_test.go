@@ -303,6 +303,21 @@ func TestLeaseInOtherWords(t *testing.T) {
 	}
 }
 
+// A host that writes its sign of life without a lease would count as alive for
+// ever.
+func TestAliveWithoutALease(t *testing.T) {
+	s := empty(t)
+	_, err := s.client.Put(t.Context(), cluster.AliveKey("web1"), "{}")
+	must(t, err)
+	alive, err := s.Alive(t.Context(), "web1")
+	must(t, err)
+	nodes, err := s.Nodes(t.Context())
+	must(t, err)
+	if alive || len(nodes) != 1 || nodes[0].Alive != nil {
+		t.Errorf("alive %t, nodes %+v", alive, nodes)
+	}
+}
+
 func TestLead(t *testing.T) {
 	a, b := empty(t), shared.store(t)
 	ctx, stop := context.WithCancel(t.Context())

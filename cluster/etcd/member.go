@@ -72,7 +72,7 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 		return nil, explainStart(c, err)
 	}
 	m := &Member{etcd: e, door: d, level: level}
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errNotReady)
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, notReady(cfg))
 	defer cancel()
 	select {
 	case <-e.Server.ReadyNotify():
@@ -86,7 +86,13 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 	}
 }
 
-var errNotReady = errors.New("it does not become ready: is its disk full (df -h), or very slow?")
+// notReady says why a member may wait for others for ever: a restored snapshot
+// has members of the names that the restore was told.
+func notReady(cfg *embed.Config) error {
+	return fmt.Errorf("it does not become ready: is its disk full (df -h), or very slow? If a snapshot was restored there, it has to be for this member:\n"+
+		"  etcdctl snapshot restore FILE --data-dir %s --name %s --initial-cluster %s --initial-advertise-peer-urls %s",
+		cfg.Dir, cfg.Name, cfg.InitialCluster, cfg.AdvertisePeerUrls[0].String())
+}
 
 // abandon closes a member that never became ready. etcd's own Close may wait
 // for that moment for ever (embed/etcd.go: it drains serversC, which is closed

@@ -36,7 +36,11 @@ func (s *Store) Nodes(ctx context.Context) ([]cluster.Node, error) {
 		if !ok {
 			continue
 		}
-		fillNode(node(cluster.HostName(name)), rest, kv.Value, kv.ModRevision)
+		n := node(cluster.HostName(name))
+		if rest == "alive" && kv.Lease == 0 {
+			continue // it would never end: no agent writes that
+		}
+		fillNode(n, rest, kv.Value, kv.ModRevision)
 	}
 	for _, kv := range r.Responses[1].GetResponseRange().Kvs {
 		in := new(cluster.Introduction)
@@ -79,11 +83,11 @@ func fillNode(n *cluster.Node, key string, value []byte, rev int64) {
 
 // Alive reports whether a host's liveness lease holds.
 func (s *Store) Alive(ctx context.Context, h cluster.HostName) (bool, error) {
-	r, err := s.client.Get(ctx, cluster.AliveKey(h), clientv3.WithCountOnly())
+	r, err := s.client.Get(ctx, cluster.AliveKey(h))
 	if err != nil {
 		return false, fmt.Errorf("ask whether %s is alive: %w", h, err)
 	}
-	return r.Count > 0, nil
+	return len(r.Kvs) > 0 && r.Kvs[0].Lease != 0, nil
 }
 
 // Assign tells a host what it must run and hands it the secrets for it, sealed

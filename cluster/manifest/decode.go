@@ -223,6 +223,10 @@ func (d *decoder) value(v reflect.Value, field string, n ast.Node) {
 		d.text(v, field, n)
 		return
 	}
+	if v.Type() == optionType {
+		d.option(v, field, n)
+		return
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))

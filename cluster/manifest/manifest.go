@@ -257,7 +257,17 @@ func (s *Set) document(file string, body ast.Node) {
 		m.Ref = d.ref
 		s.mistakes = append(s.mistakes, m)
 	}
-	if doc == nil || doc.Ref().Name == "" {
+	if doc == nil {
+		return
+	}
+	if doc.Ref().Name == "" {
+		if !slices.ContainsFunc(d.mistakes, func(m Mistake) bool { return m.Field == "name" }) {
+			at := d.origin.find("name")
+			s.mistakes = append(s.mistakes, Mistake{
+				File: file, Line: at.line, Column: at.column, Ref: doc.Ref(), Field: "name",
+				Message: fmt.Sprintf("is missing; write name: and what this %s is called", doc.Ref().Kind),
+			})
+		}
 		return
 	}
 	if first, twice := s.origins[doc.Ref()]; twice {

@@ -135,11 +135,11 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host, installer bool) (cluster.Target, *ignition.Config, error) {
 	var mac cluster.MAC
 	address := h.Address
-	for _, m := range slices.Backward(h.MACs) { // the first one counts
-		mac = m
-		if a, ok := b.dhcp.LeaseOf(m); ok && !h.Address.IsValid() {
-			address = a
-		}
+	if len(h.MACs) > 0 {
+		mac = h.MACs[0]
+	}
+	if a, ok := b.dhcp.AddressOf(h); ok && !address.IsValid() {
+		address = a
 	}
 	network := bootsOn(snap, address)
 	t, err := snap.Target(h, network)

@@ -64,7 +64,43 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
+// guard refuses a directory in which something is missing that nothing can make
+// anew, or into which others may put it. A restore that left out what is to be
+// kept apart (docs/trust.md) would else end in a new authority that no host
+// trusts, and a key that opens no secret.
+func (d *dataDir) guard() error {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return fmt.Errorf("look at the data directory: %w", err)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("others than its owner may write to %s, and so to the keys in it: chmod go-w %s", d.path, d.path)
+	}
+	if _, err := os.Stat(d.join("etcd", "member")); errors.Is(err, fs.ErrNotExist) {
+		return nil // a first start, or one that came no further
+	}
+	var errs []error
+	for _, name := range []string{"ca/ca.crt", "ca/ca.key", "server/secrets.key"} {
+		if _, err := os.Stat(d.join(name)); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("%s is missing: restore it from your backup", d.join(name)))
+		}
+	}
+	if errs != nil {
+		return fmt.Errorf("%s holds what was applied, but not all that goes with it\n%w\nto begin anew, with every secret put and every host booted again, move %s away",
+			d.join("etcd"), errors.Join(errs...), d.join("etcd"))
+	}
+	for _, name := range []string{"ca/ca.key", "server/secrets.key"} {
+		if info, err := os.Stat(d.join(name)); err == nil && info.Mode().Perm()&0o077 != 0 {
+			errs = append(errs, fmt.Errorf("others than its owner may read %s: chmod 600 %s, and ask who did", d.join(name), d.join(name)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (d *dataDir) fill(names []string, addresses []netip.Addr, server string) (err error) {
+	if err := d.guard(); err != nil {
+		return err
+	}
 	if d.ca, err = join.OpenCA(d.join("ca")); err != nil {
 		return err
 	}

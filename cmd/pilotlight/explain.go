@@ -33,11 +33,44 @@ func (b *bootServices) Explain(_ context.Context, who string) (api.Explanation, 
 		if err != nil {
 			return e, &api.StatusError{Status: http.StatusNotFound, Err: fmt.Errorf("there is no host %q, and it is no MAC address either; `pilotlight host list` shows both", who)}
 		}
-		if h, ok = snap.Identify(cluster.Identity{MAC: mac}); !ok {
+		id := b.seen(mac)
+		if h, ok = snap.Misplaced(id); ok {
+			return explainMisplaced(h, id, e), nil
+		}
+		if h, ok = snap.Identify(id); !ok {
 			return b.explainStranger(snap, mac, e), nil
 		}
 	}
 	return b.explainHost(snap, h, e)
+}
+
+// seen returns what was seen of a machine: where it is plugged in, when a relay
+// or its lease says so.
+func (b *bootServices) seen(mac cluster.MAC) cluster.Identity {
+	for _, s := range b.dhcp.Discovered() {
+		if s.MAC == mac {
+			return cluster.Identity{MAC: mac, UUID: s.UUID, Port: s.Port}
+		}
+	}
+	if a, ok := b.dhcp.LeaseOf(mac); ok {
+		if id, ok := b.dhcp.LentTo(a); ok && id.MAC == mac {
+			return id
+		}
+	}
+	return cluster.Identity{MAC: mac}
+}
+
+// explainMisplaced says why a machine gets nothing that has only the card, or
+// only the switch port, of a host.
+func explainMisplaced(h *cluster.Host, id cluster.Identity, e api.Explanation) api.Explanation {
+	at := "it was not seen at any switch port since it last had an address"
+	if !id.Port.IsZero() {
+		at = "it was seen at switch port " + id.Port.String()
+	}
+	e.Why = append(e.Why,
+		fmt.Sprintf("it is not answered: host %s has macs: and switch_port: %s, and a machine is that host only when both are its own", h.Name, h.SwitchPort), at,
+		fmt.Sprintf("if it was moved, or its card exchanged: correct the document of host %s; `pilotlight explain %s` says what that host gets", h.Name, h.Name))
+	return e
 }
 
 // explainStranger says what a machine gets that no document names.
@@ -116,13 +149,20 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	t, config, err := b.compile(snap, h, false)
 	e.Host = h.Name
 	id := identityOf(h)
+	switch p := h.SwitchPort; {
+	case p.IsZero():
+	case len(h.MACs) > 0:
+		e.Why = append(e.Why, fmt.Sprintf("switch_port %s: with one of macs: it is this host there, and nowhere else", p))
+	default:
+		e.Why = append(e.Why, fmt.Sprintf("switch_port %s: whatever is plugged in there is this host", p))
+	}
 	if t.Network != nil {
 		b.explainNetwork(snap, t.Network, &e)
 	}
 	if h.Address.IsValid() {
 		e.Address = h.Address.String()
 		e.Why = append(e.Why, "address: "+reserved(t.Network))
-	} else if a, ok := b.dhcp.LeaseOf(id.MAC); ok {
+	} else if a, ok := b.dhcp.AddressOf(h); ok {
 		e.Address = a.String()
 		why := "address: its lease"
 		if t.Network != nil && t.Network.DHCP == cluster.DHCPProxy {

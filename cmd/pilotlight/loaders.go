@@ -47,5 +47,5 @@ func (b *bootServices) bootFile(ctx context.Context, client netip.Addr, name str
 
 // left says why the machine at an address is to load nothing.
 func (b *bootServices) left(a netip.Addr) (why string, left bool) {
-	return boot.LeftToDisk(a, b.dhcp.Owner, b.s.Snapshot(), b.installs)
+	return boot.LeftToDisk(a, b.dhcp.LentTo, b.s.Snapshot(), b.installs)
 }

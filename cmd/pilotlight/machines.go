@@ -102,7 +102,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
 	b.http = &httpboot.Handler{
-		Snapshot: s.Snapshot, Owner: b.dhcp.Owner, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
+		Snapshot: s.Snapshot, Owner: b.dhcp.LentTo, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
 		Loaders: b.loaders, Agent: agent.file,
 		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
@@ -217,7 +217,7 @@ func (b *bootServices) Discovered() []cluster.Discovered {
 	out := make([]cluster.Discovered, len(seen))
 	for i, m := range seen {
 		out[i] = cluster.Discovered{
-			Identity: cluster.Identity{MAC: m.MAC, UUID: m.UUID}, Network: m.Network, Arch: m.Arch,
+			Identity: cluster.Identity{MAC: m.MAC, UUID: m.UUID, Port: m.Port}, Network: m.Network, Arch: m.Arch,
 			VendorClass: m.Vendor, FirstSeen: m.First, LastSeen: m.Last,
 		}
 		out[i].Address, _ = b.dhcp.LeaseOf(m.MAC)
@@ -225,5 +225,5 @@ func (b *bootServices) Discovered() []cluster.Discovered {
 	return out
 }
 
-// LeaseOf implements api.Machines.
-func (b *bootServices) LeaseOf(m cluster.MAC) (netip.Addr, bool) { return b.dhcp.LeaseOf(m) }
+// AddressOf implements api.Machines.
+func (b *bootServices) AddressOf(h *cluster.Host) (netip.Addr, bool) { return b.dhcp.AddressOf(h) }

@@ -86,6 +86,11 @@ func TestReferenceDocuments(t *testing.T) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", k, comments[typ.Name()])
 		writeFields(&b, typ, "", comments, seen)
 	}
+	b.WriteString("\n## DHCP options\n\nWhat `options:` knows by name; of any other write the number. A value may be 0x and hexadecimal digits in all of them.\n" +
+		"\n| name | number | its value |\n|---|---|---|\n")
+	for _, o := range cluster.KnownOptions() {
+		fmt.Fprintf(&b, "| %s | %d | %s |\n", o.Name, o.Code, o.Holds)
+	}
 	golden(t, "documents.md", b.Bytes())
 }
 
@@ -125,6 +130,8 @@ func typeWord(t reflect.Type) string {
 		return "mapping"
 	case reflect.Int:
 		return "number"
+	case reflect.Bool:
+		return "true or false"
 	}
 	switch t.Name() {
 	case "Prefix":
@@ -137,6 +144,8 @@ func typeWord(t reflect.Type) string {
 		return "duration, 12h"
 	case "Range":
 		return "addresses, 10.0.0.100-10.0.0.200"
+	case "Octets":
+		return "text, or 0x0a0b"
 	case "File":
 		return "url and sha256"
 	case "string":

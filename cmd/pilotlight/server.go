@@ -214,13 +214,17 @@ func (s *server) startHTTPS(ctx context.Context) error {
 // shutdownGrace is how long requests that have begun may take to end.
 const shutdownGrace = 3 * time.Second
 
+// maxHeader is how long a request's line and headers may be. What a machine says
+// of itself is far shorter, and comes back in answers and logs.
+const maxHeader = 16 << 10
+
 // listenHTTP serves until ctx ends; requests that have begun are let finish.
 func (s *server) listenHTTP(ctx context.Context, on netip.AddrPort, srv *http.Server, flag string) error {
 	l, err := net.Listen("tcp", on.String())
 	if err != nil {
 		return bindError("TCP", on.String(), flag, err)
 	}
-	srv.ReadHeaderTimeout, srv.IdleTimeout = 10*time.Second, 2*time.Minute
+	srv.ReadHeaderTimeout, srv.IdleTimeout, srv.MaxHeaderBytes = 10*time.Second, 2*time.Minute, maxHeader
 	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug) // what strangers get wrong
 	s.group.Go(func() error {
 		var err error

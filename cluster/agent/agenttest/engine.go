@@ -23,7 +23,8 @@ type Program struct {
 	Exits   bool          // by itself, After the start, with Code
 	After   time.Duration
 	Code    int
-	NoStart error // the engine cannot start it
+	NoStart error         // the engine cannot start it
+	Stops   time.Duration // how long it takes when it is told to
 	Log     string
 }
 
@@ -326,6 +327,14 @@ func (e *Engine) exit(b *box, code int, asked bool) {
 func (e *Engine) Stop(ctx context.Context, id string) error {
 	leave, err := e.enter(ctx, "stop "+e.name(id))
 	if err != nil {
+		return err
+	}
+	b := e.boxes[id]
+	leave()
+	if b != nil { // it runs, and looks well, until it has ended
+		time.Sleep(b.program.Stops)
+	}
+	if leave, err = e.enter(ctx, ""); err != nil {
 		return err
 	}
 	defer leave()
