@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/boot/httpboot"
