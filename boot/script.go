@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"text/template"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -132,30 +131,26 @@ const maxCommandLine = 2047
 func Args(mode cluster.BootMode, t cluster.Target, v Visit) ([]string, error) {
 	facts := FactsOf(mode, t, v)
 	var out []string
-	expand := func(of cluster.Ref, field string, args []string) error {
+	wrong := new(ArgsError)
+	expand := func(of cluster.Ref, field string, args []string) {
 		for i, text := range args {
 			arg, err := expandArg(text, facts)
 			if err != nil {
-				return fmt.Errorf("%s: %s[%d]: %w", of, field, i, err)
-			}
-			if arg != "" {
+				wrong.add(of, fmt.Sprintf("%s[%d]", field, i), text, err, t)
+			} else if arg != "" {
 				out = append(out, arg)
 			}
 		}
-		return nil
 	}
 	if t.Image != nil {
-		if err := expand(t.Image.Ref(), "args", t.Image.Args); err != nil {
-			return nil, err
-		}
+		expand(t.Image.Ref(), "args", t.Image.Args)
 	}
-	if err := expand(t.Profile.Ref(), "args", t.Profile.Args); err != nil {
-		return nil, err
-	}
+	expand(t.Profile.Ref(), "args", t.Profile.Args)
 	if mode == cluster.BootInstall {
-		if err := expand(t.Profile.Ref(), "install.args", t.Profile.Install.Args); err != nil {
-			return nil, err
-		}
+		expand(t.Profile.Ref(), "install.args", t.Profile.Install.Args)
+	}
+	if len(wrong.Problems) > 0 {
+		return nil, wrong
 	}
 	if n := len(strings.Join(out, " ")); n > maxCommandLine {
 		return nil, fmt.Errorf("host %s: the kernel arguments are %d bytes long and a kernel reads only %d: shorten args: of image %s or profile %s",
@@ -168,13 +163,13 @@ func expandArg(text string, facts Facts) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return checkArg(text)
 	}
-	tmpl, err := template.New("argument").Option("missingkey=error").Parse(text)
+	tmpl, err := parseArg(text)
 	if err != nil {
-		return "", fmt.Errorf("%q is not a template: %w", text, err)
+		return "", err
 	}
 	var b strings.Builder
 	if err := tmpl.Execute(&b, facts); err != nil {
-		return "", fmt.Errorf("fill in %q: %w", text, err)
+		return "", err
 	}
 	return checkArg(b.String())
 }
@@ -184,7 +179,7 @@ func expandArg(text string, facts Facts) (string, error) {
 func checkArg(s string) (string, error) {
 	for _, r := range s {
 		if r < ' ' || r == 0x7f {
-			return "", fmt.Errorf("the argument %q holds a control character: write it on one line", s)
+			return "", fmt.Errorf("it holds a control character: write it on one line")
 		}
 	}
 	return strings.TrimSpace(s), nil

@@ -80,10 +80,11 @@ func TestScriptRefuses(t *testing.T) {
 		change func(*cluster.Target)
 		want   string
 	}{
-		{"a variable that is not set", func(t *cluster.Target) { t.Variables = map[string]any{} }, `profile web: args[0]: fill in "console={{.Variables.console}}"`},
-		{"what is no template", func(t *cluster.Target) { t.Profile.Args = []string{"{{"} }, "is not a template"},
+		{"a variable that is not set", func(t *cluster.Target) { t.Variables = map[string]any{} }, `profile web: args[0]: "console={{.Variables.console}}": variable "console" is not set: write variables: {console: ...} in profile web or host web1`},
+		{"what is no template", func(t *cluster.Target) { t.Profile.Args = []string{"{{"} }, `profile web: args[0]: "{{": unclosed action: correct the {{ ... }} there`},
 		{"a line's end in a variable", func(t *cluster.Target) { t.Variables["console"] = "x\nsanboot http://evil" }, "holds a control character"},
-		{"a line's end in an argument", func(t *cluster.Target) { t.Image.Args = []string{"a\r\nb"} }, "image flatcar: args[0]: the argument"},
+		{"a line's end in an argument", func(t *cluster.Target) { t.Image.Args = []string{"a\r\nb"} }, "image flatcar: args[0]: \"a\\r\\nb\": it holds a control character"},
+		{"two at once", func(t *cluster.Target) { t.Image.Args, t.Profile.Args = []string{"{{.Nope}}"}, []string{"{{"} }, `can't evaluate field Nope in type boot.Facts: correct the {{ ... }} there; profile web: args[0]`},
 		{"more than a kernel reads", func(t *cluster.Target) { t.Profile.Args = []string{strings.Repeat("x", 2048)} }, "a kernel reads only 2047"},
 		{"no image", func(t *cluster.Target) { t.Image = nil }, "names none"},
 	} {

@@ -54,7 +54,7 @@ type checker struct {
 }
 
 func (c *checker) add(field, format string, args ...any) {
-	p := Problem{c.ref, field, fmt.Sprintf(format, args...)}
+	p := Problem{Ref: c.ref, Field: field, Message: fmt.Sprintf(format, args...)}
 	if !c.said[p] { // a tie is found again on each network
 		c.said[p] = true
 		c.problems = append(c.problems, p)

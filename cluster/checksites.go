@@ -55,8 +55,8 @@ func (c *checker) secret(s *Secret) {
 	if len(s.Sites) == 0 {
 		c.add("sites", "is missing: it lists the sites whose containers may read the secret")
 	}
-	// A site that is not there is no mistake: it may come later, or be gone.
-	// One that is misspelt here is missed where the site mounts the secret.
+	// A site that is not there is no mistake: it may come later, or be gone. Advise
+	// speaks of it.
 }
 
 func (c *checker) site(s *Site) {

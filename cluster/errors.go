@@ -59,14 +59,37 @@ func (e *LeaseConflictError) Is(target error) bool { return target == ErrConflic
 // Problem is one mistake in what was applied.
 type Problem struct {
 	Ref     Ref    `json:"ref"`
-	Field   string `json:"field"` // its path in the document: services.web.image
+	Field   string `json:"field"`          // its path in the document: services.web.image
+	Line    int    `json:"line,omitempty"` // in the text of a field that is a template, from 1
+	For     Ref    `json:"for,omitzero"`   // the host for which it is one
 	Message string `json:"message"`
+}
+
+// Text is what is wrong, with the line of the template and the host.
+func (p Problem) Text() string {
+	text := p.Message
+	if p.Line > 0 {
+		text = fmt.Sprintf("line %d of the template: %s", p.Line, text)
+	}
+	if p.For != (Ref{}) && p.For != p.Ref {
+		text = fmt.Sprintf("%s (for %s)", text, p.For)
+	}
+	return text
+}
+
+// Refs are the documents that problems are in.
+func Refs(problems []Problem) map[Ref]bool {
+	out := make(map[Ref]bool, len(problems))
+	for _, p := range problems {
+		out[p.Ref] = true
+	}
+	return out
 }
 
 // String returns "site www: services.web.image: ...".
 func (p Problem) String() string {
 	if p.Field == "" {
-		return p.Ref.String() + ": " + p.Message
+		return p.Ref.String() + ": " + p.Text()
 	}
-	return p.Ref.String() + ": " + p.Field + ": " + p.Message
+	return p.Ref.String() + ": " + p.Field + ": " + p.Text()
 }

@@ -186,6 +186,32 @@ func render(t text, d *data) (string, lines, []Problem) {
 	return out, sync.OnceValue(func() []int { return traceLines(t.source, d, out) }), nil
 }
 
+// CheckTemplates finds texts of a profile that are no templates, whatever they
+// are filled in with. whole reports that none of them is one: what they become
+// is known without a host.
+func CheckTemplates(p *cluster.Profile) (problems []Problem, whole bool) {
+	texts := configTexts(p.Ref(), "", p.Config)
+	if p.Install != nil {
+		texts = append(texts, configTexts(p.Ref(), installPrefix, p.Install.Config)...)
+	}
+	whole = true
+	for _, t := range texts {
+		if strings.Contains(t.source, "{{") {
+			whole = false
+		}
+		if _, err := parseTemplate(t.source, false); err != nil {
+			problems = append(problems, templateProblem(t, err, ""))
+		}
+	}
+	return problems, whole
+}
+
+func configTexts(ref cluster.Ref, prefix string, c cluster.Config) []text {
+	return []text{
+		{ref, prefix + butaneField, c.Butane}, {ref, prefix + ignitionField, c.Ignition}, {ref, prefix + cloudField, c.CloudConfig},
+	}
+}
+
 // everyMissing goes on after a missing variable as if it were there, until the
 // template renders or fails of something else.
 func everyMissing(t text, tmpl *program, d *data, err error) []Problem {
@@ -251,6 +277,11 @@ func templateProblem(t text, err error, hint string) Problem {
 	}
 	s = strings.TrimSpace(s)
 	s = strings.TrimPrefix(s, "executing \""+templateName+"\" ")
+	if begun, ok := strings.CutPrefix(s, "unclosed action started at "+templateName+":"); ok { // line is where the text ends
+		if n, err := strconv.Atoi(begun); err == nil {
+			line, s = n, "unclosed action"
+		}
+	}
 	if hint != "" {
 		s = hint
 	} else {

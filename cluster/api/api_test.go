@@ -143,7 +143,7 @@ func TestApply(t *testing.T) {
 func TestApplyProblems(t *testing.T) {
 	r, ctx := newRig(t), t.Context()
 	c := r.admin()
-	r.Applier.Verify = func(next *cluster.Snapshot) []cluster.Problem {
+	r.Applier.Verify = func(next *cluster.Snapshot, _ map[cluster.Ref]bool) []cluster.Problem {
 		if _, ok := next.Get(policy("verify").Ref()); ok {
 			return []cluster.Problem{{Ref: policy("verify").Ref(), Message: "does not render"}}
 		}

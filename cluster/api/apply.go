@@ -19,8 +19,11 @@ type Documents interface {
 
 // Applier writes documents, all of them or none.
 type Applier struct {
-	Store  Documents
-	Verify func(next *cluster.Snapshot) []cluster.Problem // what cluster.Check cannot know: whether configs render; may be nil
+	Store Documents
+
+	// Verify finds what cluster.Check cannot know: whether configs render. wrong are
+	// the documents in which there are mistakes already. It may be nil.
+	Verify func(next *cluster.Snapshot, wrong map[cluster.Ref]bool) []cluster.Problem
 }
 
 const applyTries = 5
@@ -99,8 +102,14 @@ func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove [
 		all = append(all, d)
 	}
 	out.Problems = append(out.Problems, cluster.Check(all)...)
-	if len(out.Problems) == 0 && a.Verify != nil && len(put)+len(gone) > 0 {
-		out.Problems = a.Verify(cluster.NewSnapshot(base.Revision(), all))
+	whole := cluster.NewSnapshot(base.Revision(), all)
+	for _, p := range cluster.Advise(whole) {
+		if slices.ContainsFunc(docs, func(d cluster.Document) bool { return d.Ref() == p.Ref }) {
+			out.Advice = append(out.Advice, p)
+		}
+	}
+	if a.Verify != nil && len(put)+len(gone) > 0 {
+		out.Problems = append(out.Problems, a.Verify(whole, cluster.Refs(out.Problems))...)
 	}
 	slices.SortStableFunc(out.Changes, func(x, y Change) int {
 		return slices.Index(cluster.Kinds, x.Ref.Kind) - slices.Index(cluster.Kinds, y.Ref.Kind)

@@ -40,6 +40,7 @@ type Change struct {
 type ApplyResponse struct {
 	Changes  []Change          `json:"changes"`
 	Problems []cluster.Problem `json:"problems,omitempty"`
+	Advice   []cluster.Problem `json:"advice,omitempty"` // what may be a slip in the documents that were given
 }
 
 // HostStatus is one line of `host list`.

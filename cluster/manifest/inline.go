@@ -54,6 +54,7 @@ func (d *decoder) template(field string, value *string) {
 		text = append(text, '\n') // so that it stays a text, not a name, when it is applied again
 	}
 	*value = string(text)
+	d.origin.texts[field] = path
 }
 
 // locate makes a relative path or a file: URL absolute. http and https stay.

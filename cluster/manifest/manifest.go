@@ -27,8 +27,8 @@ import (
 // Mistake is one thing that is wrong in a manifest, and where.
 type Mistake struct {
 	File    string
-	Line    int // from 1; 0 when the mistake is about the whole file
-	Column  int
+	Line    int         // from 1; 0 when the mistake is about the whole file
+	Column  int         // from 1; 0 when it is not known
 	Ref     cluster.Ref // the zero Ref when the document has no kind or name yet
 	Field   string
 	Message string
@@ -39,7 +39,10 @@ func (m Mistake) String() string {
 	var b strings.Builder
 	b.WriteString(m.File)
 	if m.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", m.Line, m.Column)
+		fmt.Fprintf(&b, ":%d", m.Line)
+	}
+	if m.Column > 0 {
+		fmt.Fprintf(&b, ":%d", m.Column)
 	}
 	if m.Ref != (cluster.Ref{}) {
 		b.WriteString(": " + strings.TrimSpace(m.Ref.String()))
@@ -72,7 +75,8 @@ type Set struct {
 // origin is where a document and each of its fields was written.
 type origin struct {
 	file   string
-	fields map[string]place // by path; "" is the document itself
+	fields map[string]place  // by path; "" is the document itself
+	texts  map[string]string // the files that fields' texts were taken from
 }
 
 type place struct{ line, column int }
@@ -93,14 +97,24 @@ func Load(paths ...string) (*Set, error) {
 }
 
 // LoadWhole is Load for manifests that are all there is: what they say of each
-// other is checked too, and mistakes of both sorts are reported together.
-func LoadWhole(paths ...string) (*Set, error) {
+// other is checked too, and by verify what cluster.Check cannot know, and mistakes
+// of all sorts are reported together. verify may be nil; it is told in which
+// documents there are mistakes already.
+func LoadWhole(verify func(whole *cluster.Snapshot, wrong map[cluster.Ref]bool) []cluster.Problem, paths ...string) (*Set, error) {
 	s, err := readAll(paths)
 	if err != nil {
 		return nil, err
 	}
 	read := s.mistakes
-	for _, m := range s.place(cluster.Check(s.Documents)) {
+	problems := cluster.Check(s.Documents)
+	if verify != nil {
+		wrong := cluster.Refs(problems)
+		for _, m := range read {
+			wrong[m.Ref] = true
+		}
+		problems = append(problems, verify(cluster.NewSnapshot(0, s.Documents), wrong)...)
+	}
+	for _, m := range s.place(problems) {
 		if !slices.ContainsFunc(read, m.follows) {
 			s.mistakes = append(s.mistakes, m)
 		}
@@ -237,7 +251,7 @@ func firstLine(s string) string {
 }
 
 func (s *Set) document(file string, body ast.Node) {
-	d := &decoder{file: file, origin: &origin{file, map[string]place{"": at(body)}}, anchors: findAnchors(body)}
+	d := &decoder{file: file, origin: &origin{file, map[string]place{"": at(body)}, map[string]string{}}, anchors: findAnchors(body)}
 	doc := d.document(body)
 	for _, m := range d.mistakes {
 		m.Ref = d.ref
@@ -277,19 +291,40 @@ func (s *Set) Place(problems []cluster.Problem) error {
 	return s.sorted()
 }
 
+// Places gives problems their places, and takes none for a mistake of the set.
+func (s *Set) Places(problems []cluster.Problem) Mistakes { return s.place(problems) }
+
 func (s *Set) place(problems []cluster.Problem) Mistakes {
 	out := make(Mistakes, 0, len(problems))
 	for _, p := range problems {
-		m := Mistake{Ref: p.Ref, Field: p.Field, Message: p.Message}
-		if o, ok := s.origins[p.Ref]; ok {
-			at := o.find(p.Field)
-			m.File, m.Line, m.Column = o.file, at.line, at.column
-		} else {
-			m.File = "already applied"
-		}
-		out = append(out, m)
+		out = append(out, s.mistake(p))
 	}
 	return out
+}
+
+// mistake finds the place of a problem: the line of the template's own file, the
+// field, or, where something that is applied already is wrong for a host of the
+// set, that host.
+func (s *Set) mistake(p cluster.Problem) Mistake {
+	m := Mistake{Ref: p.Ref, Field: p.Field, Message: p.Text()}
+	if o, ok := s.origins[p.Ref]; ok {
+		at := o.find(p.Field)
+		m.File, m.Line, m.Column = o.file, at.line, at.column
+		if file := o.texts[p.Field]; file != "" && p.Line > 0 {
+			m.File, m.Line, m.Column = file, p.Line, 0
+			p.Line = 0 // said
+			m.Message = p.Text()
+		}
+		return m
+	}
+	m.File = "already applied"
+	if o, ok := s.origins[p.For]; ok {
+		at := o.find("")
+		m = Mistake{File: o.file, Line: at.line, Column: at.column, Ref: p.For}
+		p.For = cluster.Ref{} // said
+		m.Message = p.String()
+	}
+	return m
 }
 
 // find returns where a field was written, or the nearest thing around it.

@@ -86,6 +86,9 @@ func (c *cli) apply(ctx context.Context, files []string, dryRun bool) error {
 	if err := set.Place(out.Problems); err != nil {
 		return err
 	}
+	for _, m := range set.Places(out.Advice) {
+		fmt.Fprintf(c.err, "warning: %s\n", m)
+	}
 	changed, err := c.showChanges(out.Changes, dryRun)
 	if err != nil {
 		return err

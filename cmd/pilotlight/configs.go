@@ -1,14 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime"
-	"slices"
-	"sync"
 
 	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/boot/httpboot"
@@ -144,10 +140,7 @@ func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host, installe
 	if a, ok := b.AddressOf(h); ok && !address.IsValid() {
 		address = a
 	}
-	network, ok := snap.NetworkOf(address)
-	if all := snap.Networks(); !ok && len(all) == 1 {
-		network = all[0] // where else would it boot
-	}
+	network := bootsOn(snap, address)
 	t, err := snap.Target(h, network)
 	if err != nil {
 		return t, nil, err
@@ -162,75 +155,13 @@ func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host, installe
 	return t, c, err
 }
 
-// verify compiles the config of every host, and returns what is wrong with any.
-// Package ignition keeps what it has compiled, so a change costs what it touches.
-func (b *bootServices) verify(next *cluster.Snapshot) []cluster.Problem {
-	var (
-		mu       sync.Mutex
-		problems []cluster.Problem
-		wg       sync.WaitGroup
-	)
-	hosts := next.Documents(cluster.KindHost)
-	workers := runtime.GOMAXPROCS(0)
-	for w := range workers {
-		wg.Go(func() {
-			for i := w; i < len(hosts); i += workers {
-				found := b.verifyHost(next, hosts[i].(*cluster.Host))
-				mu.Lock()
-				problems = append(problems, found...)
-				mu.Unlock()
-			}
-		})
+// bootsOn is the network of a host that has an address, or none.
+func bootsOn(snap *cluster.Snapshot, address netip.Addr) *cluster.Network {
+	network, ok := snap.NetworkOf(address)
+	if all := snap.Networks(); !ok && len(all) == 1 {
+		network = all[0] // where else would it boot
 	}
-	wg.Wait()
-	slices.SortFunc(problems, func(a, c cluster.Problem) int { return cmp.Compare(a.String(), c.String()) })
-	return slices.CompactFunc(problems, func(a, c cluster.Problem) bool { return a == c })
-}
-
-func (b *bootServices) verifyHost(next *cluster.Snapshot, h *cluster.Host) []cluster.Problem {
-	t, err := next.Target(h, nil)
-	if err != nil {
-		return nil // Check has said so
-	}
-	if _, err := boot.Args(t.Profile.Boot, t, boot.Visit{Server: b.at(t.Network), Address: h.Address, Identity: identityOf(h)}); err != nil {
-		return []cluster.Problem{{Ref: t.Profile.Ref(), Field: "args", Message: fmt.Sprintf("for host %s: %v", h.Name, err)}}
-	}
-	_, _, err = b.compile(next, h, false)
-	problems := configProblems(h, err)
-	if t.Profile.Boot == cluster.BootInstall {
-		_, _, err = b.compile(next, h, true)
-		problems = append(problems, configProblems(h, err)...)
-	}
-	return problems
-}
-
-// configProblems are the mistakes for which a host's config does not compile.
-func configProblems(h *cluster.Host, err error) []cluster.Problem {
-	var bad *ignition.Error
-	switch {
-	case errors.As(err, &bad):
-		out := make([]cluster.Problem, len(bad.Problems))
-		for i, p := range bad.Problems {
-			out[i] = p.Problem
-			out[i].Message = explainProblem(h, p)
-		}
-		return out
-	case err != nil:
-		return []cluster.Problem{{Ref: h.Ref(), Message: err.Error()}}
-	}
-	return nil
-}
-
-// explainProblem says for which host a template fails, and at which of its lines.
-func explainProblem(h *cluster.Host, p ignition.Problem) string {
-	message := p.Message
-	if p.Path != "" {
-		message = p.Path + ": " + message
-	}
-	if p.Line > 0 {
-		message = fmt.Sprintf("line %d of the template: %s", p.Line, message)
-	}
-	return fmt.Sprintf("%s (for host %s)", message, h.Name)
+	return network
 }
 
 func identityOf(h *cluster.Host) cluster.Identity {

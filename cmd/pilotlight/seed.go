@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
@@ -15,7 +16,7 @@ import (
 // seed applies the manifests of `serve DIR`. A document that DIR has not
 // changed since it was last served is left alone, even where somebody applied
 // another since: a restart never takes back what an operator did.
-func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *manifest.Set) error {
+func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *manifest.Set, log *slog.Logger) error {
 	served, err := store.Seed(ctx)
 	if err != nil {
 		return err
@@ -40,6 +41,9 @@ func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *man
 	}
 	if err := set.Place(out.Problems); err != nil {
 		return err
+	}
+	for _, m := range set.Places(out.Advice) {
+		log.Warn("a manifest may not say what was meant", "at", m.String())
 	}
 	return store.PutSeed(ctx, now)
 }

@@ -115,7 +115,7 @@ func newLogger(c *cli, format, level string) (*slog.Logger, error) {
 // serve reads the manifests, starts everything, says what it serves, and stops
 // it in order when ctx ends. Where a manifest is wrong nothing is started.
 func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
-	set, err := manifest.LoadWhole(o.dir)
+	set, err := manifest.LoadWhole(draftVerifier().verify, o.dir)
 	if err != nil {
 		return err
 	}

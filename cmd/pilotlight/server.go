@@ -66,7 +66,7 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 			return nil, err
 		}
 	}
-	if err := seed(running, s.store, &s.api.Applier, set); err != nil {
+	if err := seed(running, s.store, &s.api.Applier, set, log); err != nil {
 		return nil, err
 	}
 	fresh, err := s.store.Load(running)
@@ -135,7 +135,7 @@ func (s *server) prepare(ctx context.Context) error {
 	}
 	s.intro.OnJoin, s.intro.OnInstalled = s.boot.joined, s.boot.installed
 	s.api = &api.Server{
-		Applier: api.Applier{Store: s.store, Verify: s.boot.verify},
+		Applier: api.Applier{Store: s.store, Verify: s.boot.verifier().verify},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
 		Machines: s.boot, Logger: s.log, Running: ctx,
 	}

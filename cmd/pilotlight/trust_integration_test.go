@@ -68,6 +68,9 @@ func TestIntegrationTrust(t *testing.T) {
 	good, thief := l.machine(mac1), l.machine(mac3)
 	address := l.lease(good)
 	l.lease(thief) // a machine that no document names gets an address, and nothing more
+	if seen := l.hosts()[strings.ReplaceAll(mac3, ":", "-")]; seen.State != cluster.StateDiscovered || seen.Address == "" {
+		t.Errorf("of that machine host list says %+v", seen)
+	}
 
 	t.Run("a config is for the machine that has the address", func(t *testing.T) {
 		out, _ := l.in(thief, "curl", "-s", "-w", "%{http_code}", "http://"+serverAddr+":8080/ignition?mac="+mac1)
