@@ -83,7 +83,7 @@ func serve(dir string) error {
 	recorder := &boot.Recorder{Boots: boots{filepath.Join(dir, "boots")}, Logger: log}
 	loaders := os.DirFS("/usr/lib/ipxe")
 	d := &dhcp.Server{Snapshot: snapshot, Leases: leases, Loaders: boot.FindLoaders(loaders), HTTPPort: 8080, Recorder: recorder, Logger: log}
-	f := &tftp.Server{Root: loaders, Snapshot: snapshot, Owner: d.Owner, Recorder: recorder, Logger: log}
+	f := &tftp.Server{Root: loaders, Snapshot: snapshot, Owner: d.LentTo, Recorder: recorder, Logger: log}
 	h := &httpboot.Handler{Snapshot: snapshot, Owner: d.LentTo, Neighbour: d.Neighbour, Files: files{}, Configs: configs{}, Loaders: loaders, HTTPPort: 8080, Recorder: recorder, Logger: log}
 
 	udp67, err := net.ListenPacket("udp4", ":67")

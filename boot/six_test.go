@@ -63,7 +63,7 @@ func serve6(dir string) error {
 	recorder := &boot.Recorder{Boots: boots{filepath.Join(dir, "boots")}, Logger: log}
 	loaders := os.DirFS("/usr/lib/ipxe")
 	d := &dhcp6.Server{Snapshot: snapshot, Leases: leases, DUID: duid, Loaders: boot.FindLoaders(loaders), HTTPPort: 8080, Recorder: recorder, Logger: log}
-	f := &tftp.Server{Root: loaders, Snapshot: snapshot, Owner: d.Owner, Recorder: recorder, Logger: log}
+	f := &tftp.Server{Root: loaders, Snapshot: snapshot, Owner: d.LentTo, Recorder: recorder, Logger: log}
 	h := &httpboot.Handler{Snapshot: snapshot, Owner: d.LentTo, Files: files{}, Configs: configs{}, Loaders: loaders, HTTPPort: 8080, Recorder: recorder, Logger: log}
 	var sockets [2]net.PacketConn
 	for i, port := range []string{":547", ":69"} {

@@ -43,9 +43,9 @@ type Server struct {
 	// its disk. nil leaves none to theirs.
 	Left func(netip.Addr) (why string, left bool)
 
-	BlockSize  int                                  // the largest block, if the path bears it; 0 is 1468
-	Snapshot   func() *cluster.Snapshot             // may be nil: then nothing is recorded
-	Owner      func(netip.Addr) (cluster.MAC, bool) // whose address it is; may be nil
+	BlockSize  int                                       // the largest block, if the path bears it; 0 is 1468
+	Snapshot   func() *cluster.Snapshot                  // may be nil: then nothing is recorded
+	Owner      func(netip.Addr) (cluster.Identity, bool) // whose address it is, and where that is plugged in; may be nil
 	Recorder   *boot.Recorder
 	Logger     *slog.Logger          // nil is silence
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
@@ -297,12 +297,12 @@ func (s *Server) record(client netip.Addr, name string) {
 	if s.Owner == nil || s.Snapshot == nil {
 		return
 	}
-	mac, ok := s.Owner(client)
+	who, ok := s.Owner(client)
 	if !ok {
 		return
 	}
-	if h, ok := s.Snapshot().Identify(cluster.Identity{MAC: mac}); ok {
-		s.Recorder.Record(boot.Sighting{MAC: mac, Host: h.HostName(), Event: cluster.Event{
+	if h, ok := s.Snapshot().Identify(who); ok {
+		s.Recorder.Record(boot.Sighting{MAC: who.MAC, Host: h.HostName(), Event: cluster.Event{
 			Step: cluster.StepLoader, Addr: client, Detail: "tftp " + strings.TrimPrefix(name, "/"),
 		}})
 	}

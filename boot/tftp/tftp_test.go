@@ -56,7 +56,7 @@ func start(t testing.TB, more ...fstest.MapFS) *rig {
 	r.server = &Server{
 		Root:     root,
 		Snapshot: func() *cluster.Snapshot { return snap },
-		Owner:    func(netip.Addr) (cluster.MAC, bool) { return mac1, true },
+		Owner:    func(netip.Addr) (cluster.Identity, bool) { return cluster.Identity{MAC: mac1}, true },
 		Recorder: new(boot.Recorder), Registerer: r.metrics,
 		Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

@@ -104,7 +104,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		return nil, err
 	}
 	b.tftp = &tftp.Server{
-		Root: b.loaders, Files: b.bootFile, Left: b.left, Snapshot: s.Snapshot, Owner: b.owner, Recorder: b.recorder,
+		Root: b.loaders, Files: b.bootFile, Left: b.left, Snapshot: s.Snapshot, Owner: b.lentTo, Recorder: b.recorder,
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
 	b.http = &httpboot.Handler{

@@ -85,12 +85,6 @@ func (b *bootServices) lentTo(a netip.Addr) (cluster.Identity, bool) {
 	return b.dhcp.LentTo(a)
 }
 
-// owner returns the network card that an address is lent to.
-func (b *bootServices) owner(a netip.Addr) (cluster.MAC, bool) {
-	who, ok := b.lentTo(a)
-	return who.MAC, ok
-}
-
 // LeaseOf returns an address that is lent to a network card at the moment.
 func (b *bootServices) LeaseOf(m cluster.MAC) (netip.Addr, bool) {
 	if a, ok := b.dhcp.LeaseOf(m); ok {
