@@ -149,7 +149,7 @@ func (b *bootServices) ensureDHCP(ctx context.Context) error {
 			return err
 		}
 		b.answersDHCP = true
-		b.s.group.Go(func() error { return b.dhcp.Serve(ctx, conn) })
+		b.s.group.Go(func() error { return ignoreEnd(ctx, b.dhcp.Serve(ctx, conn)) })
 		b.s.group.Go(func() error { b.dhcp.Watch(ctx); return nil })
 		b.advertise(ctx)
 	}
@@ -159,7 +159,7 @@ func (b *bootServices) ensureDHCP(ctx context.Context) error {
 			return err
 		}
 		b.answersPXE = true
-		b.s.group.Go(func() error { return b.dhcp.ServePXE(ctx, conn) })
+		b.s.group.Go(func() error { return ignoreEnd(ctx, b.dhcp.ServePXE(ctx, conn)) })
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (b *bootServices) advertise(ctx context.Context) {
 		return
 	}
 	a := &dhcp.Advertiser{Snapshot: b.s.Snapshot, Boots: b.dhcp.BootsBeside, Logger: b.s.log.With("service", "ra")}
-	b.s.group.Go(func() error { return a.Serve(ctx, conn) })
+	b.s.group.Go(func() error { return ignoreEnd(ctx, a.Serve(ctx, conn)) })
 }
 
 // needsDHCP reports whether there is an IPv4 network that wants DHCP so.

@@ -37,7 +37,7 @@ func (b *bootServices) ensureDHCP6(ctx context.Context) error {
 		return err
 	}
 	b.answersDHCP6 = true
-	b.s.group.Go(func() error { return b.dhcp6.Serve(ctx, conn) })
+	b.s.group.Go(func() error { return ignoreEnd(ctx, b.dhcp6.Serve(ctx, conn)) })
 	b.advertise(ctx)
 	return nil
 }
@@ -62,7 +62,7 @@ func (b *bootServices) serveTFTP(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.s.group.Go(func() error { return b.tftp.Serve(ctx, conn) })
+		b.s.group.Go(func() error { return ignoreEnd(ctx, b.tftp.Serve(ctx, conn)) })
 	}
 	return nil
 }
