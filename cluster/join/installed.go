@@ -41,7 +41,8 @@ func (i *Introducer) Installed(ctx context.Context, from netip.Addr, token strin
 	case again:
 		return nil
 	case time.Now().After(t.Expires):
-		return i.notInstalled(ctx, from, t.Host, refuse(http.StatusForbidden, "this token ended at %s: the installation took longer than %s", t.Expires.UTC().Format(time.RFC3339), InstallTokenLife))
+		return i.notInstalled(ctx, from, t.Host, refuse(http.StatusForbidden, "this token ended at %s: the installation took longer than %s; if the system is on its disk, type on the server: pilotlight host installed %s",
+			t.Expires.UTC().Format(time.RFC3339), InstallTokenLife, t.Host))
 	}
 	// First what it says, then that the token was used: what fails in between is
 	// said again.
