@@ -113,6 +113,10 @@ func (e *exchange) bootOptions(p *dhcpv4.DHCPv4) {
 		p.Options[optClientMachineID] = id
 	}
 	switch {
+	case q.Arch() == boot.ArchPi:
+		// Beside a proxy or alone, it looks for these words and for nothing else.
+		p.Options[60] = []byte(boot.ClassPXE)
+		p.Options[43] = piMenu
 	case e.network.DHCP == cluster.DHCPProxy:
 		e.proxyOptions(p)
 	case q.IsIPXE():
@@ -133,6 +137,10 @@ func (e *exchange) bootOptions(p *dhcpv4.DHCPv4) {
 		// file (PxeBcDhcp4.c; FOG docs#188).
 	}
 }
+
+// piMenu is option 43 as a Raspberry Pi wants it, byte for byte as in its
+// documentation's trace of a boot: discovery control, a prompt, and a menu of one.
+var piMenu = []byte("\x06\x01\x03" + "\x0a\x04\x00PXE" + "\x09\x14\x00\x00\x11Raspberry Pi Boot" + "\xff")
 
 // address says where an answer goes (RFC 2131, section 4.1). a is the client's
 // address to be.

@@ -100,7 +100,7 @@ func TestProxyOptions(t *testing.T) {
 		{"UEFI asks again on port 4011: option 60 without 43 (edk2#6944)", pxe(7), "snponly.efi", map[uint8]string{60: "PXEClient", 66: "10.0.0.1\x00", 67: "snponly.efi\x00"}, []uint8{43, 175}},
 		{"EBC is x64", pxe(9), "snponly.efi", map[uint8]string{60: "PXEClient"}, []uint8{43}},
 		{"UEFI HTTP Boot drops what does not say HTTPClient", http, "http://10.0.0.1:8080/loaders/snponly.efi", map[uint8]string{60: "HTTPClient", 67: "http://10.0.0.1:8080/loaders/snponly.efi\x00"}, []uint8{43}},
-		{"iPXE is not told that there is no proxy, and ours counts more", pxe(0, ipxe, with(175, 0x13, 1, 1)), script, map[uint8]string{60: "PXEClient", 175: "\x01\x01\x01", 67: script + "\x00"}, []uint8{43}},
+		{"iPXE is not told that there is no proxy, and ours counts more", pxe(0, ipxe, with(175, 0x13, 1, 1, 0x18, 1, 1)), script, map[uint8]string{60: "PXEClient", 175: "\x01\x01\x01", 67: script + "\x00"}, []uint8{43}},
 		{"iPXE on UEFI has no need of port 4011", pxe(7, ipxe), script, map[uint8]string{60: "PXEClient", 175: "\x01\x01\x01"}, []uint8{43}},
 		{"iPXE that was loaded by HTTP Boot", append(http[:2:2], ipxe), script, map[uint8]string{60: "PXEClient"}, []uint8{43}},
 		{"option 97 comes back", pxe(7, with(97, id...)), "snponly.efi", map[uint8]string{97: string(id)}, nil},
