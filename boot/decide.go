@@ -82,9 +82,9 @@ func Decide(q Request, t cluster.Target, p Policy) (Reply, error) {
 	case !known:
 		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, which pilotlight does not boot: set its firmware to network boot by BIOS, UEFI (x64, IA32 or arm64) or U-Boot",
 			t.Host.Name, q.MAC, q.Arch())
-	case family.Machine() != imageArch(t.Image):
+	case family.Machine() != ImageArch(t.Image):
 		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, but its image %s is for %s: set image: in profile %s to one with arch: %s",
-			t.Host.Name, q.MAC, family, t.Image.Name, imageArch(t.Image), t.Profile.Name, family.Machine())
+			t.Host.Name, q.MAC, family, t.Image.Name, ImageArch(t.Image), t.Profile.Name, family.Machine())
 	case family == UBootX86, family == UBootARM64:
 		return Reply{Loader: UBootScriptFile, Why: "U-Boot fetches its pxelinux.cfg by TFTP"}, nil
 	}
@@ -159,7 +159,8 @@ func lacks(q Request, f Family) string {
 	return ""
 }
 
-func imageArch(i *cluster.Image) cluster.Arch {
+// ImageArch returns the architecture that an image is for.
+func ImageArch(i *cluster.Image) cluster.Arch {
 	if i.Arch == "" {
 		return cluster.X86_64
 	}

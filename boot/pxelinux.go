@@ -65,11 +65,18 @@ func PXELINUXScript(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, e
 	return []byte(b.String()), nil
 }
 
+// uBootCommands boot by pxelinux.cfg. Debian's U-Boot for x86 names no place for
+// that file; the script, which has been read, needs its own no more.
+const uBootCommands = `echo pilotlight: boot by pxelinux.cfg
+env exists pxefile_addr_r || setenv pxefile_addr_r ${scriptaddr}
+pxe get && pxe boot
+`
+
 // UBootScript is the script that U-Boot's distro boot fetches and runs: as a
 // legacy image, which is what `source` reads (U-Boot's include/image.h).
 func UBootScript() []byte {
 	const (
-		text   = "echo pilotlight: boot by pxelinux.cfg\npxe get && pxe boot\n"
+		text   = uBootCommands
 		name   = "pilotlight"
 		magic  = 0x27051956
 		header = 64

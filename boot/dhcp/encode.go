@@ -127,6 +127,8 @@ func (e *exchange) bootOptions(p *dhcpv4.DHCPv4) {
 	case q.Class == boot.ClassHTTP:
 		// UEFI drops an HTTP boot offer that does not say so (HttpBootDhcp4.c).
 		p.Options[60] = []byte(boot.ClassHTTP)
+	case q.Class == boot.ClassUBoot:
+		// It names no menu and wants none.
 	case q.Arch() == boot.ArchBIOS:
 		// PXE 2.1: boot the file now, look for no boot server (43.6 = 8).
 		p.Options[60] = []byte(boot.ClassPXE)
