@@ -54,6 +54,9 @@ const (
 // uBootMAC is what Debian's U-Boot for QEMU's arm64 board says, whatever its card has.
 var uBootMAC = cluster.MAC{0x52, 0x52, 0x52, 0x52, 0x52, 0x52}
 
+// piMAC is piAddress.
+var piMAC = cluster.MAC{0xdc, 0xa6, 0x32, 0x01, 0x36, 0xc2}
+
 func TestMain(m *testing.M) {
 	run := serve
 	switch {
@@ -154,7 +157,7 @@ func documents(dir string, mode cluster.DHCPMode) []cluster.Document {
 	mac, _ := cluster.ParseMAC(hostMAC)
 	pool, _ := cluster.ParseRange("10.77.1.0-10.77.255.254")
 	network := &cluster.Network{Meta: cluster.Meta{Name: "lan"}, CIDR: netip.MustParsePrefix("10.77.0.0/16"), DHCP: mode}
-	host := &cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac, uBootMAC}, Profile: "web"}
+	host := &cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac, uBootMAC, piMAC}, Profile: "web"}
 	if mode == "" {
 		network.DHCP, network.Pools = cluster.DHCPAuthoritative, []cluster.Range{pool}
 		network.Gateway, network.Domain = netip.MustParseAddr("10.77.0.254"), "lab.test"

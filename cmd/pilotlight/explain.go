@@ -29,6 +29,7 @@ var firmwares = []struct {
 	{"Raspberry Pi", boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{boot.ArchPi}}},
 	{"iPXE of before HTTP", boot.Request{Class: boot.ClassPXE, IPXE: true, Features: []boot.Feature{boot.FeatureBzImage}, Archs: []boot.Arch{boot.ArchBIOS}}},
 	{"iPXE", boot.Request{Class: boot.ClassPXE, IPXE: true, Archs: []boot.Arch{0}}},
+	{"iPXE on arm64", boot.Request{Class: boot.ClassPXE, IPXE: true, Archs: []boot.Arch{boot.ArchARM64}}},
 }
 
 // Explain implements api.Machines, with the functions that serve.
