@@ -207,5 +207,5 @@ func uBootARM64(*beside) []string {
 }
 
 func uBootX86(*beside) []string {
-	return []string{"qemu-system-i386", "-M", "pc", "-m", "1024", "-bios", "/usr/lib/u-boot/qemu-x86/u-boot.rom", "-device", "e1000,netdev=n0,romfile=,mac=" + hostMAC}
+	return []string{"qemu-system-x86_64", "-M", "pc", "-m", "1024", "-bios", "/usr/lib/u-boot/qemu-x86/u-boot.rom", "-device", "e1000,netdev=n0,romfile=,mac=" + hostMAC}
 }

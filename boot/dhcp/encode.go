@@ -76,7 +76,11 @@ func (e *exchange) parameters(p *dhcpv4.DHCPv4) []cluster.EncodedOption {
 	if n.Gateway.Is4() {
 		set(3, n.Gateway.AsSlice())
 	}
-	set(6, addresses(n.DNS))
+	// UEFI puts the name servers into the device path of what it loads by HTTP Boot,
+	// and GRUB 2.06 does not find its network in such a one. Our URLs need no names.
+	if q := &e.m.request; q.Class != boot.ClassHTTP || q.IsIPXE() {
+		set(6, addresses(n.DNS))
+	}
 	set(12, []byte(e.hostname()))
 	set(15, []byte(n.Domain))
 	if n.CIDR.Bits() < 31 {

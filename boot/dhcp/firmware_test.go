@@ -131,7 +131,7 @@ func TestBootOptions(t *testing.T) {
 		{"option 97 of a wrong length does not", append(pxe(7), with(97, 0, 1, 2)), "snponly.efi", nil, []uint8{97}},
 		{"option 97 of a wrong type does not", append(pxe(7), with(97, bytes.Repeat([]byte{7}, 17)...)), "snponly.efi", nil, []uint8{97}},
 		{"UEFI IA32 is like x64", pxe(6), "grubnetia32.efi", map[uint8]string{67: "grubnetia32.efi\x00"}, []uint8{60, 43}},
-		{"UEFI IA32 by HTTP", []dhcpv4.Modifier{with(60, []byte("HTTPClient:Arch:00015:UNDI:003000")...), with(93, 0, 15)}, "http://10.0.0.1:8080/loaders/grubia32-http.efi", map[uint8]string{60: "HTTPClient"}, []uint8{43}},
+		{"UEFI by HTTP gets no name servers, for GRUB's sake", []dhcpv4.Modifier{with(60, []byte("HTTPClient:Arch:00015:UNDI:003000")...), with(93, 0, 15), with(55, 1, 3, 6, 67)}, "http://10.0.0.1:8080/loaders/grubia32-http.efi", map[uint8]string{60: "HTTPClient"}, []uint8{6, 43}},
 		{"U-Boot on x86 sends no option 93", []dhcpv4.Modifier{with(60, []byte("U-Boot")...)}, "boot.scr.uimg", map[uint8]string{66: "10.0.0.1\x00"}, []uint8{43, 60, 175}},
 		{"an operating system gets nothing to boot", nil, "", nil, []uint8{43, 60, 66, 67, 175}},
 	} {
