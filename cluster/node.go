@@ -107,13 +107,16 @@ type Lease struct {
 	Port     SwitchPort  `json:"switch_port,omitzero"` // where the machine was when it got the address
 	Expires  time.Time   `json:"expires"`
 	Declined bool        `json:"declined,omitempty"` // somebody else uses it (RFC 2131, section 4.3.3)
+
+	Revision Revision `json:"-"` // of the store's record; zero when that is not known
 }
 
-// Equal reports whether two leases say the same. Expires may be written in two
-// time zones.
+// Equal reports whether two leases say the same, whenever that was written.
+// Expires may be written in two time zones.
 func (l Lease) Equal(o Lease) bool {
 	same := l.Expires.Equal(o.Expires)
 	l.Expires, o.Expires = time.Time{}, time.Time{}
+	l.Revision, o.Revision = 0, 0
 	return same && l == o
 }
 

@@ -212,13 +212,13 @@ func (m *Memory) Notify(ctx context.Context, ch chan<- struct{}) {
 }
 
 // Leases returns every lease.
-func (m *Memory) Leases(context.Context) ([]cluster.Lease, error) {
+func (m *Memory) Leases(context.Context) ([]cluster.Lease, cluster.Revision, error) {
 	defer m.lock()()
-	return slices.Collect(maps.Values(m.leases)), nil
+	return slices.Collect(maps.Values(m.leases)), m.rev, nil
 }
 
 // Commit writes and removes leases if what is there is what was believed.
-func (m *Memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
+func (m *Memory) Commit(_ context.Context, put, remove []cluster.Lease) (cluster.Revision, error) {
 	defer m.lock()()
 	believed := map[leaseKey]*cluster.Lease{}
 	for _, l := range put {
@@ -231,22 +231,24 @@ func (m *Memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
 	for key, b := range believed {
 		switch there, ok := m.leases[key]; {
 		case !ok && b != nil:
-			conflict.Leases = append(conflict.Leases, cluster.Lease{Network: b.Network, Address: b.Address})
+			conflict.Leases = append(conflict.Leases, cluster.Lease{Network: b.Network, Address: b.Address, Revision: m.rev})
 		case ok && (b == nil || !there.Equal(*b)):
 			conflict.Leases = append(conflict.Leases, there)
 		}
 	}
 	if len(conflict.Leases) > 0 {
-		return conflict
+		return 0, conflict
 	}
+	m.rev++
 	for _, l := range remove {
 		delete(m.leases, keyOf(l))
 	}
 	for _, l := range put {
-		m.leases[keyOf(l)] = again(l)
+		l = again(l)
+		l.Revision = m.rev
+		m.leases[keyOf(l)] = l
 	}
-	m.rev++
-	return nil
+	return m.rev, nil
 }
 
 func keyOf(l cluster.Lease) leaseKey { return leaseKey{l.Network, l.Address.String()} }

@@ -34,8 +34,8 @@ type Store interface {
 	SecretValue(ctx context.Context, v cluster.Version) (json.RawMessage, error)
 	PutSecretValue(ctx context.Context, v cluster.Version, sealed json.RawMessage) error
 
-	Leases(ctx context.Context) ([]cluster.Lease, error)
-	Commit(ctx context.Context, put, remove []cluster.Lease) error
+	Leases(ctx context.Context) ([]cluster.Lease, cluster.Revision, error)
+	Commit(ctx context.Context, put, remove []cluster.Lease) (cluster.Revision, error)
 	SaveBoot(ctx context.Context, b cluster.Boot) error
 	Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, error)
 	WatchBoots(ctx context.Context, h cluster.HostName, ready func(), each func(cluster.Boot)) error
