@@ -20,7 +20,7 @@ const (
 	ServersFolder       = Root + "servers/"
 	InvitesFolder       = Root + "invites/" // for servers that may join: their hash
 	AuditFolder         = Root + "audit/"
-	SeedKey             = Root + "seed"    // digests of what serve DIR applied last
+	SeedFolder          = Root + "seed/"   // digests of what serve DIR applied last, by server
 	LeaderFolder        = Root + "leader"  // the control loop's election
 	AppliedKey          = Root + "applied" // the refs that the last apply wrote; its revision guards the next one
 )

@@ -8,6 +8,7 @@ import (
 // Desired is what one host must run: the leader writes it, the host reads it.
 type Desired struct {
 	Containers []Container `json:"containers"`
+	Uplinks    Uplinks     `json:"uplinks,omitzero"` // where the servers are by now; empty while there is one
 }
 
 // Container is one service of one site on one host, all decided.

@@ -39,10 +39,28 @@ func (s Server) From(network netip.Prefix) (netip.Addr, bool) {
 	return s.Addresses[i], true
 }
 
-// Uplinks is where a host finds the servers.
+// Uplinks is where a host finds the servers, the best first.
 type Uplinks struct {
 	Servers []string `json:"servers,omitempty"` // https://ADDRESS:PORT, for join, renewal and the registry
 	Etcd    []string `json:"etcd,omitempty"`    // ADDRESS:PORT
+}
+
+// IsZero reports whether nothing is said.
+func (u Uplinks) IsZero() bool { return len(u.Servers) == 0 && len(u.Etcd) == 0 }
+
+// Or returns u, and what is missing there of another list after it.
+func (u Uplinks) Or(more Uplinks) Uplinks {
+	return Uplinks{Servers: union(u.Servers, more.Servers), Etcd: union(u.Etcd, more.Etcd)}
+}
+
+func union(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, s := range b {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // UplinksFrom returns where a host on a network finds the servers: those of the

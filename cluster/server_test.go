@@ -34,6 +34,18 @@ func TestUplinksFrom(t *testing.T) {
 	}
 }
 
+func TestUplinksOr(t *testing.T) {
+	a := Uplinks{[]string{"https://10.0.0.1:8443"}, []string{"10.0.0.1:2379"}}
+	b := Uplinks{[]string{"https://10.0.0.2:8443", "https://10.0.0.1:8443"}, []string{"10.0.0.1:2379"}}
+	want := Uplinks{[]string{"https://10.0.0.1:8443", "https://10.0.0.2:8443"}, []string{"10.0.0.1:2379"}}
+	if got := a.Or(b); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+	if got := (Uplinks{}).Or(a); !reflect.DeepEqual(got, a) || got.IsZero() || !(Uplinks{}).IsZero() {
+		t.Errorf("%+v", got)
+	}
+}
+
 // Votes are kept odd: two servers are no safer than one, and stop twice as often.
 func TestPromotableMembers(t *testing.T) {
 	voter := Member{Name: "v", Version: "3.7.3"}

@@ -54,7 +54,10 @@ type Server struct {
 	// Admit reports whether firmware that no document names is about to become a
 	// host. It is not answered until it is: it asks again within seconds, and gets
 	// all at once. It must not block; nil admits nobody.
-	Admit      func(m cluster.MAC, arch cluster.Arch, n *cluster.Network) bool
+	Admit func(m cluster.MAC, arch cluster.Arch, n *cluster.Network) bool
+	// Fellow reports whether an address is that of another server on the same store,
+	// whose answers are as good as our own; nil knows none.
+	Fellow     func(netip.Addr) bool
 	HTTPPort   uint16 // of the boot server
 	HTTPSPort  uint16 // zero when there is none
 	Recorder   *boot.Recorder

@@ -43,8 +43,8 @@ type Store interface {
 	WatchInstalls(ctx context.Context, all func([]cluster.Install), one func(cluster.Install))
 	Audit(ctx context.Context, e cluster.AuditEntry) error
 	AuditLog(ctx context.Context, q cluster.AuditQuery) (cluster.AuditPage, error)
-	Seed(ctx context.Context) (map[string]string, error)
-	PutSeed(ctx context.Context, seed map[string]string) error
+	Seeds(ctx context.Context) ([]map[string]string, error)
+	PutSeed(ctx context.Context, by cluster.ServerName, seed map[string]string) error
 }
 
 // Hosts plays the hosts, each of which writes under its own folder. It fails

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -237,8 +238,31 @@ func (m *Member) Wait(ctx context.Context) error {
 	}
 }
 
-// ID returns the number by which etcd knows the member.
-func (m *Member) ID() uint64 { return uint64(m.etcd.Server.MemberID()) }
+// Standing is what a member knows of itself and the others, without asking them.
+type Standing struct {
+	ID       uint64
+	Votes    bool
+	Peer     string   // the URL at which the others reach it
+	Voters   []string // where clients reach those that have a vote
+	Learners int
+}
+
+// Standing returns what the member knows.
+func (m *Member) Standing() Standing {
+	s := Standing{ID: uint64(m.etcd.Server.MemberID())}
+	for _, o := range m.etcd.Server.Cluster().Members() {
+		if o.IsLearner {
+			s.Learners++
+		} else {
+			s.Voters = append(s.Voters, o.ClientURLs...)
+		}
+		if uint64(o.ID) == s.ID && len(o.PeerURLs) > 0 {
+			s.Votes, s.Peer = !o.IsLearner, o.PeerURLs[0]
+		}
+	}
+	slices.Sort(s.Voters)
+	return s
+}
 
 // Close stops the member and waits until its data is on disk; a second Close
 // does nothing:

@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,38 +163,19 @@ func (s *Store) RemoveMember(ctx context.Context, name cluster.ServerName) error
 // members that is new (etcdserver.HealthInterval).
 const removeTries = 7
 
-// Settle brings what etcd knows of one of its members up to date: the URL at which
-// the others reach it. It returns whether that member has a vote, and where those
-// who have are reached.
-func (s *Store) Settle(ctx context.Context, id uint64, peer string) (votes bool, voters []string, err error) {
-	list, err := s.client.MemberList(ctx)
-	if err != nil {
-		return false, nil, fmt.Errorf("list the members of etcd: %w", err)
+// Tell has the others reach a member at a URL from now on.
+func (s *Store) Tell(ctx context.Context, id uint64, peer string) error {
+	if _, err := s.client.MemberUpdate(ctx, id, []string{peer}); err != nil {
+		return fmt.Errorf("tell the other servers that this one is at %s now: %w", peer, err)
 	}
-	for _, m := range list.Members {
-		if !m.IsLearner && len(m.ClientURLs) > 0 {
-			voters = append(voters, m.ClientURLs...)
-		}
-		if m.ID != id {
-			continue
-		}
-		votes = !m.IsLearner
-		if len(m.PeerURLs) == 1 && m.PeerURLs[0] == peer {
-			continue
-		}
-		if _, err := s.client.MemberUpdate(ctx, id, []string{peer}); err != nil {
-			return votes, nil, fmt.Errorf("tell the other servers that this one is at %s now: %w", peer, err)
-		}
-	}
-	slices.Sort(voters)
-	return votes, voters, nil
+	return nil
 }
 
 // Reach sets which members are asked. A learner answers nearly nothing, so its
 // server asks those that have a vote.
 func (s *Store) Reach(endpoints ...string) {
-	has := slices.Sorted(slices.Values(s.client.Endpoints()))
-	if len(endpoints) > 0 && slices.CompareFunc(has, endpoints, cmp.Compare) != 0 {
+	slices.Sort(endpoints)
+	if len(endpoints) > 0 && !slices.Equal(slices.Sorted(slices.Values(s.client.Endpoints())), endpoints) {
 		s.client.SetEndpoints(endpoints...)
 	}
 }

@@ -58,13 +58,12 @@ func eventually(t *testing.T, what string, so func() bool) {
 func settle(t *testing.T, sites []*site, stores []*Store) (votes int) {
 	t.Helper()
 	for i, s := range sites {
-		has, voters, err := stores[i].Settle(t.Context(), s.member.ID(), "https://"+s.config.Peer.String())
-		must(t, err)
-		if has {
+		at := s.member.Standing()
+		if at.Votes {
 			votes++
-			voters = []string{s.endpoint()}
+			at.Voters = []string{s.endpoint()}
 		}
-		stores[i].Reach(voters...)
+		stores[i].Reach(at.Voters...)
 	}
 	members, err := stores[0].Members(t.Context())
 	must(t, err)
@@ -182,6 +181,11 @@ func TestRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.config.Join = ""
+	must(t, a.start())
+	if _, err := Recover(t.Context(), b.config); !errors.Is(err, ErrNotGone) {
+		t.Errorf("recovered beside one that leads: %v", err)
+	}
+	a.member.Close()
 	before, err := Recover(t.Context(), b.config)
 	must(t, err)
 	if has, err := HasMember(before); !has || err != nil {
@@ -212,10 +216,13 @@ func TestPeerMoves(t *testing.T) {
 	must(t, err)
 	must(t, a.start())
 	url := "https://" + a.config.Peer.String()
-	votes, voters, err := st.Settle(t.Context(), a.member.ID(), url)
-	must(t, err)
-	if !votes || !slices.Equal(voters, []string{a.endpoint()}) {
-		t.Errorf("votes %v, voters %v", votes, voters)
+	was := a.member.Standing()
+	if !was.Votes || was.Peer == url || !slices.Equal(was.Voters, []string{a.endpoint()}) {
+		t.Errorf("standing %+v", was)
+	}
+	must(t, st.Tell(t.Context(), was.ID, url))
+	if is := a.member.Standing(); is.Peer != url {
+		t.Errorf("standing %+v", is)
 	}
 	members, err := st.Members(t.Context())
 	must(t, err)
@@ -227,11 +234,15 @@ func TestPeerMoves(t *testing.T) {
 func TestInvites(t *testing.T) {
 	s := empty(t)
 	must(t, s.PutInvite(t.Context(), "h", "operator:ann", time.Minute))
-	if by, err := s.TakeInvite(t.Context(), "h"); err != nil || by != "operator:ann" {
+	if by, err := s.Invite(t.Context(), "h"); err != nil || by != "operator:ann" {
 		t.Errorf("%q, %v", by, err)
 	}
-	if _, err := s.TakeInvite(t.Context(), "h"); !errors.Is(err, cluster.ErrNotFound) {
+	must(t, s.TakeInvite(t.Context(), "h"))
+	if err := s.TakeInvite(t.Context(), "h"); !errors.Is(err, cluster.ErrNotFound) {
 		t.Errorf("used twice: %v", err)
+	}
+	if _, err := s.Invite(t.Context(), "h"); !errors.Is(err, cluster.ErrNotFound) {
+		t.Errorf("used up: %v", err)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,6 +29,12 @@ func Recover(ctx context.Context, c MemberConfig) (before string, err error) {
 		return "", fmt.Errorf("there is no etcd in %s to recover: %w", c.Dir, err)
 	}
 	c.Several = true
+	l, err := net.Listen("tcp", "127.0.0.1:0") // no client is to come
+	if err != nil {
+		return "", fmt.Errorf("start what etcd holds in %s: %w", c.Dir, err)
+	}
+	c.Client, _ = netip.ParseAddrPort(l.Addr().String())
+	_ = l.Close()
 	cfg, err := c.embed()
 	if err != nil {
 		return "", err
@@ -57,7 +65,10 @@ func Recover(ctx context.Context, c MemberConfig) (before string, err error) {
 }
 
 // logQuiet is for how long nothing more must be taken over from the log.
-const logQuiet = time.Second
+const logQuiet = 2 * time.Second // and so long is a leader, if there is one, silent at most
+
+// ErrNotGone says that a member cannot be made the only one: others lead it.
+var ErrNotGone = errors.New("the others are not gone: one of them leads this one; stop them for good, or remove this one from them")
 
 // settleLog has a member that does not run take over what its log says is
 // committed, which needs no other member.
@@ -67,13 +78,17 @@ func settleLog(ctx context.Context, cfg *embed.Config) error {
 	if err != nil {
 		return err
 	}
+	var led error
 	last, since := uint64(0), time.Now()
 	for time.Since(since) < logQuiet {
 		if at := e.Server.AppliedIndex(); at != last || at < e.Server.CommittedIndex() {
 			last, since = at, time.Now()
 		}
+		if by := e.Server.Leader(); by != 0 && by != e.Server.MemberID() {
+			led = ErrNotGone
+		}
 		pause(ctx, logQuiet/20)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || led != nil {
 			break
 		}
 	}
@@ -84,7 +99,7 @@ func settleLog(ctx context.Context, cfg *embed.Config) error {
 	for _, l := range e.Clients {
 		_ = l.Close()
 	}
-	return ctx.Err()
+	return errors.Join(led, ctx.Err())
 }
 
 // HasMember reports whether there is an etcd in a directory.

@@ -87,15 +87,27 @@ func (s *Store) PutInvite(ctx context.Context, hash string, by string, life time
 	return nil
 }
 
-// TakeInvite uses an invitation up, and returns who gave it. It fails with
-// cluster.ErrNotFound when there is none, or no more.
-func (s *Store) TakeInvite(ctx context.Context, hash string) (by string, err error) {
-	r, err := s.client.Delete(ctx, cluster.InviteKey(hash), clientv3.WithPrevKV())
+// Invite returns who gave an invitation, or cluster.ErrNotFound.
+func (s *Store) Invite(ctx context.Context, hash string) (by string, err error) {
+	r, err := s.client.Get(ctx, cluster.InviteKey(hash))
 	if err != nil {
 		return "", fmt.Errorf("look for an invitation: %w", err)
 	}
-	if len(r.PrevKvs) == 0 {
+	if len(r.Kvs) == 0 {
 		return "", fmt.Errorf("invitation: %w", cluster.ErrNotFound)
 	}
-	return string(r.PrevKvs[0].Value), nil
+	return string(r.Kvs[0].Value), nil
+}
+
+// TakeInvite uses an invitation up. It fails with cluster.ErrNotFound when there is
+// none, or no more.
+func (s *Store) TakeInvite(ctx context.Context, hash string) error {
+	r, err := s.client.Delete(ctx, cluster.InviteKey(hash))
+	if err != nil {
+		return fmt.Errorf("use an invitation up: %w", err)
+	}
+	if r.Deleted == 0 {
+		return fmt.Errorf("invitation: %w", cluster.ErrNotFound)
+	}
+	return nil
 }

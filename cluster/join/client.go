@@ -49,8 +49,8 @@ func (e *RefusedError) Is(target error) bool {
 // speaks TLS 1.3 only, asks one server after the other until one answers, and
 // takes the first answer, be it a no.
 type Client struct {
-	Servers []string      // https://ADDRESS:PORT
-	CA      func() []byte // PEM; asked at each call, so that a new authority is taken over
+	Servers func() []string // https://ADDRESS:PORT; asked at each call, since servers join and go
+	CA      func() []byte   // PEM; asked at each call, so that a new authority is taken over
 }
 
 // Introduce redeems a token.
@@ -107,11 +107,15 @@ func (c *Client) call(ctx context.Context, method, path string, in any, present 
 			return errors.New("the server redirects, which a pilotlight server never does; check servers in agent.json")
 		},
 	}
-	if len(c.Servers) == 0 {
+	var servers []string
+	if c.Servers != nil {
+		servers = c.Servers()
+	}
+	if len(servers) == 0 {
 		return Response{}, errors.New("no server to ask: list https://ADDRESS:PORT under servers in agent.json")
 	}
 	var failed []error
-	for _, server := range c.Servers {
+	for _, server := range servers {
 		out, err := ask(ctx, client, method, server, path, body)
 		if err == nil || errors.Is(err, ErrRefused) || ctx.Err() != nil {
 			return out, err

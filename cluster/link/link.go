@@ -92,6 +92,10 @@ func (l *Link) Run(ctx context.Context, told func(agent.State)) error {
 	return nil
 }
 
+// Reach sets which of etcd's members to speak to, ADDRESS:PORT. What goes on with one
+// that is not among them goes on with another.
+func (l *Link) Reach(endpoints ...string) { l.client.SetEndpoints(endpoints...) }
+
 // PutStatus says how the host is.
 func (l *Link) PutStatus(ctx context.Context, s cluster.Status) error {
 	b, err := json.Marshal(s)
