@@ -202,7 +202,7 @@ func (w *world) checkHosts() {
 		}
 	}
 	var alarms []json.RawMessage
-	if err := json.Unmarshal([]byte(w.servers[0].pilotlight("", "audit", "--alarms", "-o", "json")), &alarms); err != nil {
+	if err := json.Unmarshal([]byte(w.servers[0].pilotlight("", "audit", "--alarms", "-n", "0", "-o", "json")), &alarms); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range alarms {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/mdlayher/packet"
@@ -32,6 +33,7 @@ const (
 type wire struct {
 	conn    *packet.Conn
 	reading sync.WaitGroup
+	closing atomic.Bool
 
 	mu    sync.Mutex
 	cards map[cluster.MAC]chan *dhcpv4.DHCPv4
@@ -75,6 +77,7 @@ func setBuffer(conn *packet.Conn) error {
 }
 
 func (w *wire) close() error {
+	w.closing.Store(true)
 	err := w.conn.Close()
 	w.reading.Wait()
 	return errors.Join(err, w.err)
@@ -94,9 +97,10 @@ func (w *wire) read() {
 	for {
 		n, _, err := w.conn.ReadFrom(b)
 		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				w.err = fmt.Errorf("read frames: %w", err)
+			if w.closing.Load() { // the library has no error of its own for that
+				return
 			}
+			w.err = fmt.Errorf("read frames: %w", err)
 			return
 		}
 		w.deliver(b[:n])
