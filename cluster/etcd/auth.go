@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -71,16 +72,26 @@ func (s *Store) AllowNode(ctx context.Context, h cluster.HostName) error {
 	if u, err := s.client.UserGet(ctx, user); err == nil && len(u.Roles) == 1 && u.Roles[0] == user {
 		return nil
 	}
-	steps := []func() error{
-		func() error { _, err := s.client.RoleAdd(ctx, user); return err },
-		func() error { return s.grant(ctx, user, folder, clientv3.GetPrefixRangeEnd(folder), clientv3.PermRead) },
-		func() error { return s.grant(ctx, user, cluster.StatusKey(h), "", clientv3.PermReadWrite) },
-		func() error { return s.grant(ctx, user, cluster.AliveKey(h), "", clientv3.PermReadWrite) },
-		func() error { return s.addUser(ctx, user) },
-		func() error { _, err := s.client.UserGrantRole(ctx, user, user); return err },
+	// What does not need the other is asked for at once, so that many hosts that
+	// join wait little. The user gets the role last: it counts as done by that.
+	steps := [][]func() error{
+		{
+			func() error { _, err := s.client.RoleAdd(ctx, user); return err },
+			func() error { return s.addUser(ctx, user) },
+		},
+		{
+			func() error { return s.grant(ctx, user, folder, clientv3.GetPrefixRangeEnd(folder), clientv3.PermRead) },
+			func() error { return s.grant(ctx, user, cluster.StatusKey(h), "", clientv3.PermReadWrite) },
+			func() error { return s.grant(ctx, user, cluster.AliveKey(h), "", clientv3.PermReadWrite) },
+		},
+		{func() error { _, err := s.client.UserGrantRole(ctx, user, user); return err }},
 	}
-	for _, step := range steps {
-		if err := ignoreExisting(step()); err != nil {
+	for _, together := range steps {
+		var g errgroup.Group
+		for _, step := range together {
+			g.Go(func() error { return ignoreExisting(step()) })
+		}
+		if err := g.Wait(); err != nil {
 			return fmt.Errorf("let %s into etcd: %w", h, err)
 		}
 	}

@@ -43,7 +43,7 @@ func Open(c ClientConfig) (*Store, error) {
 		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
 		MaxCallSendMsgSize: maxBytes, MaxCallRecvMsgSize: 512 << 20,
-		DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(retryStale)},
+		DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(new(turns).call)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)

@@ -37,6 +37,10 @@ type usage struct {
 // restartAfter is what examples/systemd/pilotlight.service says.
 const restartAfter = 2 * time.Second
 
+// readyLimit is generous: a busy test machine may take a minute to look at a
+// thousand documents.
+const readyLimit = 3 * time.Minute
+
 // addServer makes a namespace for one more server, joins it to the first one if
 // there is one, and starts it.
 func (w *world) addServer() *server {
@@ -105,7 +109,7 @@ func (s *server) ready() {
 	s.world.t.Helper()
 	c := http.Client{Timeout: time.Second}
 	defer c.CloseIdleConnections()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(readyLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		res, err := c.Get("http://" + s.address + ":8080/readyz")
 		if err != nil {
 			continue
@@ -115,7 +119,7 @@ func (s *server) ready() {
 			return
 		}
 	}
-	s.world.t.Fatalf("%s is not ready after a minute:\n%s", s.name, s.tail(20))
+	s.world.t.Fatalf("%s is not ready after %s:\n%s", s.name, readyLimit, s.tail(20))
 }
 
 // end ends the process, if there is one, and notes what it took.
