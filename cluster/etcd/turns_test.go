@@ -87,8 +87,6 @@ func TestKindOf(t *testing.T) {
 // A lease is written while hosts join: it is not put off until they have all.
 func TestLeasesAreWrittenWhileHostsJoin(t *testing.T) {
 	s := empty(t)
-	began, err := s.client.Status(t.Context(), s.client.Endpoints()[0])
-	must(t, err)
 	var joining sync.WaitGroup
 	var left atomic.Int32
 	const hosts = 60
@@ -106,11 +104,8 @@ func TestLeasesAreWrittenWhileHostsJoin(t *testing.T) {
 		must(t, s.Audit(t.Context(), cluster.AuditEntry{At: time.Now(), Actor: "a", Action: "b", Subject: "c"}))
 	}
 	joining.Wait()
-	ended, err := s.client.Status(t.Context(), s.client.Endpoints()[0])
-	must(t, err)
-	// Seven calls for each host, one or two for each write: what is more was refused.
-	if entries, needed := ended.RaftIndex-began.RaftIndex, uint64(7*hosts+2*written+20); entries > needed {
-		t.Errorf("%d entries in etcd's log, and %d were needed: calls were refused and asked again", entries, needed)
+	// Six changes for each host, and a write in between whenever it is not their turn.
+	if turns := 6 * hosts / usersAtOnce; written < turns/3 {
+		t.Errorf("%d writes came through while %d hosts joined, in about %d turns", written, hosts, turns)
 	}
-	t.Logf("%d writes while %d hosts joined", written, hosts)
 }
