@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -64,10 +65,26 @@ func ignoreExisting(err error) error {
 // is not for it to write: the leader leaves sites where they say they are, so a
 // stolen host that wrote itself every site would be given every site's secrets.
 // Doing it again changes nothing.
+//
+// What is begun is ended, also when whoever asks hangs up: it asks again, and
+// else would find as much to do as before. Of several who ask at a time one does
+// it.
 func (s *Store) AllowNode(ctx context.Context, h cluster.HostName) error {
 	if h == "" || strings.Contains(string(h), "/") {
 		return fmt.Errorf("let %q into etcd: it is not the name of a host", h)
 	}
+	_, err, _ := s.allowing.Do(string(h), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), allowTime)
+		defer cancel()
+		return nil, s.allowNode(ctx, h)
+	})
+	return err
+}
+
+// allowTime is how long it may take to let a host in.
+const allowTime = 30 * time.Second
+
+func (s *Store) allowNode(ctx context.Context, h cluster.HostName) error {
 	user, folder := cluster.UserOf(h), cluster.NodeFolder(h)
 	if u, err := s.client.UserGet(ctx, user); err == nil && len(u.Roles) == 1 && u.Roles[0] == user {
 		return nil

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 
 	"github.com/pilotlight/pilotlight/cluster"
@@ -32,6 +33,8 @@ type Store struct {
 	log    *slog.Logger
 	audit  dailyLease
 	boots  dailyLease
+
+	allowing singleflight.Group // by host
 }
 
 // Open connects to etcd. It does not wait for an answer.

@@ -89,7 +89,7 @@ func TestLeasesAreWrittenWhileHostsJoin(t *testing.T) {
 	s := empty(t)
 	var joining sync.WaitGroup
 	var left atomic.Int32
-	const hosts = 60
+	const hosts = 16
 	for n := range hosts {
 		left.Add(1)
 		joining.Go(func() {
@@ -107,5 +107,22 @@ func TestLeasesAreWrittenWhileHostsJoin(t *testing.T) {
 	// Six changes for each host, and a write in between whenever it is not their turn.
 	if turns := 6 * hosts / usersAtOnce; written < turns/3 {
 		t.Errorf("%d writes came through while %d hosts joined, in about %d turns", written, hosts, turns)
+	}
+}
+
+// A host that is let in stays so when whoever asked for it has hung up.
+func TestAllowNodeIsEnded(t *testing.T) {
+	s := empty(t)
+	ctx, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	for range 3 {
+		must(t, s.AllowNode(ctx, "h1"))
+	}
+	u, err := s.client.UserGet(t.Context(), cluster.UserOf("h1"))
+	must(t, err)
+	r, err := s.client.RoleGet(t.Context(), cluster.UserOf("h1"))
+	must(t, err)
+	if len(u.Roles) != 1 || len(r.Perm) != 3 {
+		t.Errorf("user with roles %q, role with %d permissions", u.Roles, len(r.Perm))
 	}
 }
