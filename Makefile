@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 BUILD     = build
 
-.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration firmware firmware-all firmware-kinds tools firmware-tools clean
+.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration firmware firmware-all firmware-kinds storm tools firmware-tools clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,10 +36,14 @@ firmware-kinds: firmware-tools
 	@test -e $(KINDS)/arm64/vmlinuz || { export DEBIAN_CACHE=$(KINDS)/packages; \
 	  ./examples/loaders/debian loaders $(KINDS)/loaders && ./examples/loaders/debian kernel amd64 $(KINDS)/amd64 && ./examples/loaders/debian kernel arm64 $(KINDS)/arm64; }
 
+STORM ?= -machines 1000 -servers 1
+storm: tools ## a thousand simulated machines boot at once, and a server is killed half-way (root; minutes)
+	$(GO) test -tags storm -run '^TestStorm$$' -count 1 -timeout 60m -v ./examples/storm $(STORM)
+
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
-	$(GO) vet -tags integration,firmware,lab,peers ./...
-	$(GO) tool staticcheck -tags integration,firmware,lab,peers ./...
+	$(GO) vet -tags integration,firmware,lab,peers,storm ./...
+	$(GO) tool staticcheck -tags integration,firmware,lab,peers,storm ./...
 
 vuln: ## known vulnerabilities in what we link (asks the Go vulnerability database)
 	$(GO) tool govulncheck ./...
