@@ -57,12 +57,17 @@ fuzz: ## each fuzz target for FUZZTIME
 bench: ## benchmarks, for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-# Peers that Debian does not install beside each other, unpacked.
+# Peers that Debian does not install beside each other, unpacked. ROUNDS says how often each server is run.
 PEERS = $(CURDIR)/$(BUILD)/peers
-bench-peers: tools ## ours and other servers in turn, as ratios of medians (root)
+ROUNDS ?= 5
+bench-peers: tools ## ours and other servers in turn, as ratios of medians, in one table (root; half an hour)
+	$(call install,nginx-light wrk bsdextrautils)
 	@mkdir -p $(PEERS) && cd $(PEERS) && for p in atftpd tftpd-hpa; do \
 	  test -e usr/share/doc/$$p || { apt-get download -q $$p && dpkg -x $${p}_*.deb . ; } || exit 1; done
-	PATH="$(PEERS)/usr/sbin:$$PATH" $(GO) test -tags peers -run Peers -count 1 -timeout 60m -v ./boot/...
+	@rm -f $(PEERS)/table
+	PATH="$(PEERS)/usr/sbin:$$PATH" ROUNDS=$(ROUNDS) PILOTLIGHT_PEERS_TABLE=$(PEERS)/table \
+	  $(GO) test -tags integration,peers -run Peers -count 1 -p 1 -timeout 120m -v ./boot/tftp ./cmd/pilotlight
+	@{ echo 'what|ours|theirs|peer|ratio|goal|'; cat $(PEERS)/table; } | column -t -s '|'
 
 # The clients and peers of ring 2, each the Debian package's own.
 PACKAGES = ipxe ignition etcd-client docker-registry skopeo udhcpc isc-dhcp-client isc-dhcp-relay dhcpcd-base tftp-hpa atftp curl \

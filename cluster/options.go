@@ -25,7 +25,7 @@ func (o Option) MarshalJSON() ([]byte, error) {
 	case !o.Force && len(o.Value) == 1:
 		return json.Marshal(o.Value[0])
 	case !o.Force:
-		return json.Marshal(o.Value)
+		return json.Marshal(append([]string{}, o.Value...)) // a list of none is no null, which would be read as an empty text
 	}
 	type long Option
 	return json.Marshal(long(o))
@@ -33,6 +33,10 @@ func (o Option) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads a text, a list of them, or the long form.
 func (o *Option) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" { // or it would be an empty text
+		*o = Option{}
+		return nil
+	}
 	var one string
 	if json.Unmarshal(b, &one) == nil {
 		*o = Option{Value: []string{one}}

@@ -9,7 +9,9 @@ import (
 )
 
 const (
-	batchLimit    = 120  // operations in one transaction; etcd allows 128
+	// Operations in one transaction. Where a sync of the disk takes long it is what
+	// bounds the leases a second. The embedded etcd takes more (its MaxTxnOps).
+	batchLimit    = 1000
 	queueLimit    = 4096 // changes waiting; a client whose change finds no room asks again
 	commitTimeout = 5 * time.Second
 )
@@ -110,7 +112,8 @@ func (c *committer) take(wait bool) (change, bool) {
 
 // commit writes a batch and sends its answers. When another server was faster
 // with one of the addresses, it takes over what the store holds and writes the
-// changes one by one, so that one conflict costs only its own client.
+// halves, so that one conflict costs only its own client, and the others of its
+// batch no more than some transactions.
 func (c *committer) commit(ctx context.Context, batch []change) {
 	if batch = c.withoutLost(batch); len(batch) == 0 {
 		return
@@ -122,13 +125,17 @@ func (c *committer) commit(ctx context.Context, batch []change) {
 	}
 	c.server.metrics.conflicts.Inc()
 	c.correct(ctx, err)
-	for i := range batch {
-		rev, err := c.retry(ctx, batch[i])
+	if len(batch) == 1 {
+		rev, err := c.retry(ctx, batch[0])
 		if errors.Is(err, cluster.ErrConflict) {
 			c.correct(ctx, err)
 		}
-		c.settle(batch[i:i+1], rev, err)
+		c.settle(batch, rev, err)
+		return
 	}
+	half := len(batch) / 2
+	c.commit(ctx, batch[:half])
+	c.commit(ctx, batch[half:])
 }
 
 // correct takes over what the store holds: what a conflict says of it, or all.

@@ -213,6 +213,11 @@ func FuzzAnswer(f *testing.F) {
 		if err != nil {
 			t.Fatalf("our own answer cannot be read: %v", err)
 		}
+		if q, err := dhcpv4.FromBytes(data); err == nil {
+			if wrong := goesWhere(out.to, q, p); wrong != "" {
+				t.Error(wrong)
+			}
+		}
 		if y := addr4(p.YourIPAddr); y.IsValid() && !snap.Networks()[0].CIDR.Contains(y) {
 			t.Fatalf("%s is not on the network", y)
 		}

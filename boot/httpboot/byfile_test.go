@@ -80,3 +80,28 @@ func TestFile(t *testing.T) {
 		t.Errorf("the timeline is %s", s)
 	}
 }
+
+// By whatever name a file is asked for, it is one of the files there are, or the
+// machine's own script.
+func FuzzFile(f *testing.F) {
+	r := newRig(f)
+	r.handler.Logger = nil
+	for _, s := range []string{"grub/grub.cfg", "grub/machine.cfg", "images/node/kernel", "images/node/initrd/0", "images/node/initrd/-1", "images/../node/kernel", "images/node/initrd/18446744073709551616", "images//"} {
+		f.Add(s)
+	}
+	at := boot.ServerAt(netip.MustParseAddr("10.0.0.1"), 8080, 8443)
+	f.Fuzz(func(t *testing.T, name string) {
+		file, err := r.handler.File(t.Context(), addr2, at, name) // web2, whose script cannot be made
+		if err != nil {
+			return
+		}
+		defer file.Close()
+		body, err := io.ReadAll(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := string(body); s != "the kernel" && s != "first" && s != "second" && name != boot.GRUBEntryPath {
+			t.Errorf("%q is %q", name, s)
+		}
+	})
+}

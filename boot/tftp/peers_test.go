@@ -36,7 +36,6 @@ import (
 const (
 	peersServer = "10.78.0.1"
 	peersRoot   = "PILOTLIGHT_TFTP_PEERS_ROOT" // makes the test binary a server of this directory
-	peersRounds = 5
 	// peersPatience is how often a client says the same again, each half second.
 	peersPatience = 20
 )
@@ -83,18 +82,26 @@ type scene struct {
 	clients, window int
 	each            int // how many times each client fetches the file
 	file            string
+	goals           map[string]goal // by peer
 }
+
+// goal is what our rate is meant to be at least, and our CPU time at most, as
+// multiples of a peer's; zero is no goal.
+type goal struct{ rate, cpu float64 }
 
 func TestPeers(t *testing.T) {
 	b := newBench(t)
 	for _, s := range []scene{
-		{name: "1 client, window 1", clients: 1, window: 1, each: 1, file: "8M"},
-		{name: "1 client, window 16", clients: 1, window: 16, each: 4, file: "60M"},
-		{name: "1 client, window 64", clients: 1, window: 64, each: 4, file: "60M"},
+		{name: "1 client, window 1", clients: 1, window: 1, each: 1, file: "8M", goals: map[string]goal{"dnsmasq": {rate: .95}}},
+		{name: "1 client, window 16", clients: 1, window: 16, each: 4, file: "60M", goals: map[string]goal{"atftpd": {rate: 1}}},
+		{name: "1 client, window 64", clients: 1, window: 64, each: 4, file: "60M", goals: map[string]goal{"atftpd": {rate: 1.15}}},
 		{name: "50 clients, window 1", clients: 50, window: 1, each: 2, file: "1M"},
-		{name: "50 clients, window 16", clients: 50, window: 16, each: 8, file: "1M"},
+		{name: "50 clients, window 16", clients: 50, window: 16, each: 8, file: "1M", goals: map[string]goal{"atftpd": {rate: 1.2, cpu: .7}}},
 	} {
-		b.compare(s)
+		t.Run(s.name, func(t *testing.T) {
+			b.t = t
+			b.compare(s)
+		})
 	}
 }
 
@@ -108,26 +115,63 @@ func (b *bench) compare(s scene) {
 		}
 	}
 	rates, costs := make(map[string][]float64), make(map[string][]float64)
-	for range peersRounds {
+	for range rounds(b.t) {
 		for _, p := range able {
 			rate, cost := b.run(p, s)
 			rates[p.name], costs[p.name] = append(rates[p.name], rate), append(costs[p.name], cost)
 		}
 	}
 	ours := able[0].name
-	for _, p := range able {
-		line := fmt.Sprintf("%-22s %-10s %7.1f MB/s", s.name, p.name, median(rates[p.name]))
+	for _, p := range able[1:] {
+		g := s.goals[p.name]
+		ratio := median(ratios(rates[ours], rates[p.name]))
+		b.print(s.name+": speed", "MB/s", median(rates[ours]), median(rates[p.name]), p.name, ratio, judge("at least", g.rate, ratio >= g.rate))
 		if !p.forks {
-			line += fmt.Sprintf(" %6.2f CPU s/GB", median(costs[p.name]))
+			ratio := median(ratios(costs[ours], costs[p.name]))
+			b.print(s.name+": CPU", "s/GB", median(costs[ours]), median(costs[p.name]), p.name, ratio, judge("at most", g.cpu, ratio <= g.cpu))
 		}
-		if p.name != ours {
-			line += fmt.Sprintf("   ours: %5.2f x the rate", median(ratios(rates[ours], rates[p.name])))
-		}
-		if p.name != ours && !p.forks {
-			line += fmt.Sprintf(" at %4.2f x the CPU", median(ratios(costs[ours], costs[p.name])))
-		}
-		b.t.Log(line)
 	}
+}
+
+// judge says of a goal whether it is met, as the table has it.
+func judge(what string, goal float64, met bool) string {
+	switch {
+	case goal == 0:
+		return "none|-"
+	case met:
+		return fmt.Sprintf("%s %.4g|met", what, goal)
+	}
+	return fmt.Sprintf("%s %.4g|missed", what, goal)
+}
+
+// print adds a line to the table that bench-peers prints at its end.
+func (b *bench) print(what, unit string, ours, theirs float64, peer string, ratio float64, judged string) {
+	b.t.Helper()
+	line := fmt.Sprintf("TFTP %s|%.4g|%.4g %s|%s|%.2f|%s", what, ours, theirs, unit, peer, ratio, judged)
+	b.t.Log(line)
+	table := os.Getenv("PILOTLIGHT_PEERS_TABLE")
+	if table == "" {
+		return
+	}
+	f, err := os.OpenFile(table, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer f.Close()
+	fmt.Fprintln(f, line)
+}
+
+// rounds is how often each server is run; ROUNDS sets another number.
+func rounds(t *testing.T) int {
+	text := os.Getenv("ROUNDS")
+	if text == "" {
+		return 5
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("ROUNDS=%s is no number of rounds", text)
+	}
+	return n
 }
 
 func ratios(a, b []float64) (out []float64) {

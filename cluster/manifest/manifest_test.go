@@ -271,8 +271,16 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Parse("m.yaml", out); err != nil && !bytes.Contains(text, []byte("config")) { // a template may be a file's name
-			t.Errorf("%v\n%s", err, out)
+		back, err := Parse("m.yaml", out)
+		if err != nil {
+			if !bytes.Contains(text, []byte("config")) { // a template may be a file's name
+				t.Errorf("%v\n%s", err, out)
+			}
+			return
+		}
+		again, err := YAML(back.Documents...)
+		if err != nil || !bytes.Equal(again, out) {
+			t.Errorf("%v: printed first\n%s\nand then\n%s", err, out, again)
 		}
 	})
 }

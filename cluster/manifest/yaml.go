@@ -181,8 +181,10 @@ func plain(s string) string {
 	printable := s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 	if printable && !elsewhere.MatchString(s) {
 		var back map[string]any
-		if err := yaml.Unmarshal([]byte(s+": [\nx,\n"+s+"]\n"), &back); err == nil { // as a key, and within brackets
-			if list, ok := back[s].([]any); ok && len(list) == 2 && list[1] == s {
+		var entry []any
+		if yaml.Unmarshal([]byte(s+": [\nx,\n"+s+"]\n"), &back) == nil && // as a key, and within brackets
+			yaml.Unmarshal([]byte("- "+s+"\n"), &entry) == nil { // and in a list, where "x:" would be a mapping
+			if list, ok := back[s].([]any); ok && len(list) == 2 && list[1] == s && len(entry) == 1 && entry[0] == s {
 				return s
 			}
 		}

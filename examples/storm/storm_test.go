@@ -130,7 +130,7 @@ func (w *world) crash(seen *watcher) time.Duration {
 func (o *watcher) leases(ctx context.Context) (map[netip.Addr]cluster.MAC, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	all, err := o.store.Leases(ctx)
+	all, _, err := o.store.Leases(ctx)
 	if err != nil {
 		return nil, err
 	}
