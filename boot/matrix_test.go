@@ -73,7 +73,7 @@ func TestMatrix(t *testing.T) {
 			}
 			came := step{"kernel's init", `pilotlight-test: booted on ` + string(row.arch) + `, second=true, .*`}
 			if row.what == "U-Boot x86" {
-				came = step{"kernel", `\] Kernel command line: `} // it hands on a wrong size of the initial RAM disk (seen: 12 bytes)
+				came = step{"kernel", `\] Kernel command line: .*`} // it hands on a wrong size of the initial RAM disk (seen: 12 bytes)
 			}
 			await(t, console, came.pattern+`test.config.url=http://10.77.0.1:8080/ignition\?mac=52-5`, bootTime)
 			took = append(took, fmt.Sprintf("%s %.1f s", came.name, time.Since(began).Seconds()))
