@@ -29,7 +29,7 @@ firmware: firmware-tools ## emulated machines boot beside somebody else's DHCP s
 
 # What firmware of other kinds boots, fetched by examples/loaders/debian.
 KINDS = $(CURDIR)/$(BUILD)/firmware
-firmware-all: firmware firmware-kinds ## and firmware of every kind that Debian has, to Debian's kernel (root; twenty minutes)
+firmware-all: firmware firmware-kinds ## and firmware of every kind that Debian has, to Debian's kernel (root; ten minutes)
 	PILOTLIGHT_FIRMWARE=$(KINDS) $(GO) test -tags integration,firmware -run '^TestMatrix' -count 1 -timeout 60m -v ./boot
 firmware-kinds: firmware-tools
 	$(call install,ovmf-ia32 qemu-system-arm qemu-efi-aarch64 u-boot-qemu grub-common)
