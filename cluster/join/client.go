@@ -51,6 +51,10 @@ func (e *RefusedError) Is(target error) bool {
 type Client struct {
 	Servers []string      // https://ADDRESS:PORT
 	CA      func() []byte // PEM; asked at each call, so that a new authority is taken over
+
+	// Dial makes connections; nil leaves that to the system. A token holds from
+	// one address only, so a host with several may have to say from which.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Introduce redeems a token.
@@ -94,9 +98,13 @@ func (c *Client) call(ctx context.Context, method, path string, in any, present 
 	if present != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return present, nil }
 	}
+	dial := c.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
 	transport := &http.Transport{ // no Proxy: what stands in an environment is not to be trusted with this
 		TLSClientConfig:   config,
-		DialContext:       (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		DialContext:       dial,
 		ForceAttemptHTTP2: true,
 	}
 	defer transport.CloseIdleConnections()
