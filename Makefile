@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 BUILD     = build
 
-.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration firmware tools firmware-tools clean
+.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration firmware storm tools firmware-tools clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,10 +27,14 @@ integration: tools build ## real clients against the real server, in network nam
 firmware: firmware-tools ## emulated machines boot beside somebody else's DHCP server (root)
 	$(GO) test -tags integration,firmware -run '^TestFirmware' -count 1 -timeout 60m -v ./boot
 
+STORM ?= -machines 1000 -servers 1
+storm: tools ## a thousand simulated machines boot at once, and a server is killed half-way (root; minutes)
+	$(GO) test -tags storm -run '^TestStorm$$' -count 1 -timeout 60m -v ./examples/storm $(STORM)
+
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
-	$(GO) vet -tags integration,firmware,lab,peers ./...
-	$(GO) tool staticcheck -tags integration,firmware,lab,peers ./...
+	$(GO) vet -tags integration,firmware,lab,peers,storm ./...
+	$(GO) tool staticcheck -tags integration,firmware,lab,peers,storm ./...
 
 vuln: ## known vulnerabilities in what we link (asks the Go vulnerability database)
 	$(GO) tool govulncheck ./...

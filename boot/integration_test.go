@@ -194,17 +194,17 @@ func openJournal(name string) (*journal, error) {
 	return j, err
 }
 
-func (j *journal) Leases(context.Context) ([]cluster.Lease, error) {
+func (j *journal) Leases(context.Context) ([]cluster.Lease, cluster.Revision, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var out []cluster.Lease
 	for _, l := range j.leases {
 		out = append(out, l)
 	}
-	return out, nil
+	return out, 0, nil
 }
 
-func (j *journal) Commit(_ context.Context, put, _ []cluster.Lease) error {
+func (j *journal) Commit(_ context.Context, put, _ []cluster.Lease) (cluster.Revision, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var b bytes.Buffer
@@ -212,14 +212,14 @@ func (j *journal) Commit(_ context.Context, put, _ []cluster.Lease) error {
 		j.leases[cluster.LeaseKey(l.Network, l.Address)] = l
 		line, err := json.Marshal(l)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		b.Write(append(line, '\n'))
 	}
 	if _, err := j.file.Write(b.Bytes()); err != nil {
-		return err
+		return 0, err
 	}
-	return j.file.Sync()
+	return 0, j.file.Sync()
 }
 
 // boots writes each timeline to a file of its own.

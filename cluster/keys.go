@@ -17,8 +17,10 @@ const (
 	KeyOwnersFolder     = Root + "keyowners/" // which host a key was certified for, for an hour
 	NodesFolder         = Root + "nodes/"
 	InstallsFolder      = Root + "installs/"
+	ServersFolder       = Root + "servers/"
+	InvitesFolder       = Root + "invites/" // for servers that may join: their hash
 	AuditFolder         = Root + "audit/"
-	SeedKey             = Root + "seed"    // digests of what serve DIR applied last
+	SeedFolder          = Root + "seed/"   // digests of what serve DIR applied last, by server
 	LeaderFolder        = Root + "leader"  // the control loop's election
 	AppliedKey          = Root + "applied" // the refs that the last apply wrote; its revision guards the next one
 )
@@ -76,3 +78,9 @@ func InstallKey(h HostName) string { return InstallsFolder + string(h) }
 
 // BootKey returns where the timeline of one boot is.
 func BootKey(h HostName, id string) string { return BootsFolder + string(h) + "/" + id }
+
+// ServerKey returns where a server tells of itself.
+func ServerKey(n ServerName) string { return ServersFolder + string(n) }
+
+// InviteKey returns where the hash of a token is with which a server may join.
+func InviteKey(hash string) string { return InvitesFolder + hash }

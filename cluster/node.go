@@ -8,6 +8,7 @@ import (
 // Desired is what one host must run: the leader writes it, the host reads it.
 type Desired struct {
 	Containers []Container `json:"containers"`
+	Uplinks    Uplinks     `json:"uplinks,omitzero"` // where the servers are by now; empty while there is one
 }
 
 // Container is one service of one site on one host, all decided.
@@ -107,13 +108,16 @@ type Lease struct {
 	Port     SwitchPort  `json:"switch_port,omitzero"` // where the machine was when it got the address
 	Expires  time.Time   `json:"expires"`
 	Declined bool        `json:"declined,omitempty"` // somebody else uses it (RFC 2131, section 4.3.3)
+
+	Revision Revision `json:"-"` // of the store's record; zero when that is not known
 }
 
-// Equal reports whether two leases say the same. Expires may be written in two
-// time zones.
+// Equal reports whether two leases say the same, whenever that was written.
+// Expires may be written in two time zones.
 func (l Lease) Equal(o Lease) bool {
 	same := l.Expires.Equal(o.Expires)
 	l.Expires, o.Expires = time.Time{}, time.Time{}
+	l.Revision, o.Revision = 0, 0
 	return same && l == o
 }
 

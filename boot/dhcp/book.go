@@ -40,9 +40,9 @@ func (b *book) named(name cluster.NetworkName) *pool {
 	return p
 }
 
-// load takes over everything that the store holds, and that it holds nothing
-// else.
-func (b *book) load(leases []cluster.Lease, now time.Time) {
+// load takes over everything that the store held at a revision, and that it held
+// nothing else.
+func (b *book) load(leases []cluster.Lease, at cluster.Revision, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	there := make(map[place]bool, len(leases))
@@ -52,8 +52,8 @@ func (b *book) load(leases []cluster.Lease, now time.Time) {
 	}
 	for name, p := range b.pools {
 		for _, s := range p.slots {
-			if s.saved && !there[place{name, s.addr}] {
-				p.unlearn(s)
+			if s.saved && s.lease.Revision <= at && !there[place{name, s.addr}] {
+				p.unlearn(s, at)
 			}
 		}
 	}
@@ -69,8 +69,8 @@ func (b *book) learn(l cluster.Lease, now time.Time) {
 	if !l.MAC.IsZero() {
 		p.learn(l, now)
 		b.names(l)
-	} else if s := p.slots[l.Address]; s != nil {
-		p.unlearn(s)
+	} else if s := p.slots[l.Address]; s != nil && s.isNews(l.Revision) {
+		p.unlearn(s, l.Revision)
 	}
 }
 

@@ -118,19 +118,19 @@ func (c *committer) commit(ctx context.Context, batch []change) {
 	if batch = c.withoutLost(batch); len(batch) == 0 {
 		return
 	}
-	err := c.write(ctx, batch)
+	rev, err := c.write(ctx, batch)
 	if !errors.Is(err, cluster.ErrConflict) {
-		c.settle(batch, err)
+		c.settle(batch, rev, err)
 		return
 	}
 	c.server.metrics.conflicts.Inc()
 	c.correct(ctx, err)
 	if len(batch) == 1 {
-		err := c.retry(ctx, batch[0])
+		rev, err := c.retry(ctx, batch[0])
 		if errors.Is(err, cluster.ErrConflict) {
 			c.correct(ctx, err)
 		}
-		c.settle(batch, err)
+		c.settle(batch, rev, err)
 		return
 	}
 	half := len(batch) / 2
@@ -153,13 +153,13 @@ func (c *committer) correct(ctx context.Context, conflict error) {
 }
 
 // retry writes one change against what the store is now known to hold.
-func (c *committer) retry(ctx context.Context, ch change) error {
+func (c *committer) retry(ctx context.Context, ch change) (cluster.Revision, error) {
 	b := &c.server.book
 	b.mu.Lock()
 	lost := ch.lost()
 	b.mu.Unlock()
 	if lost {
-		return errLost
+		return 0, errLost
 	}
 	return c.write(ctx, []change{ch})
 }
@@ -180,7 +180,7 @@ func (c *committer) withoutLost(batch []change) []change {
 	}
 	b.mu.Unlock()
 	if len(lost) > 0 {
-		c.settle(lost, errLost)
+		c.settle(lost, 0, errLost)
 	}
 	return kept
 }
@@ -192,15 +192,15 @@ func (ch *change) lost() bool {
 	return s != nil && s.mac != ch.lease.MAC && (ch.ack != nil || !s.mac.IsZero())
 }
 
-// write makes a batch durable in one transaction.
-func (c *committer) write(ctx context.Context, batch []change) error {
+// write makes a batch durable in one transaction, and returns its revision.
+func (c *committer) write(ctx context.Context, batch []change) (cluster.Revision, error) {
 	put, remove := c.transaction(batch)
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	start := time.Now()
-	err := c.server.Leases.Commit(ctx, put, remove)
+	rev, err := c.server.Leases.Commit(ctx, put, remove)
 	c.server.metrics.commits.Observe(time.Since(start).Seconds())
-	return err
+	return rev, err
 }
 
 // transaction says what is to be there, and what is believed to be there now.
@@ -225,7 +225,7 @@ func (c *committer) transaction(batch []change) (put, remove []cluster.Lease) {
 }
 
 // settle takes a batch's outcome over into the book, and answers.
-func (c *committer) settle(batch []change, err error) {
+func (c *committer) settle(batch []change, rev cluster.Revision, err error) {
 	s := c.server
 	answers := make([]outbound, 0, len(batch))
 	s.book.mu.Lock()
@@ -235,7 +235,7 @@ func (c *committer) settle(batch []change, err error) {
 		}
 		switch {
 		case err == nil && !ch.remove:
-			ch.pool.saved(ch)
+			ch.pool.saved(ch, rev)
 			s.book.names(ch.lease)
 			if ch.ack != nil {
 				answers = append(answers, *ch.ack)
@@ -261,16 +261,20 @@ func (c *committer) settle(batch []change, err error) {
 	s.metrics.leased.Add(float64(len(answers)))
 }
 
-// saved takes over that a change is durable. The book's mu is held.
-func (p *pool) saved(ch change) {
+// saved takes over that a change is durable as of a revision, unless what came
+// after it was learnt already. The book's mu is held.
+func (p *pool) saved(ch change, rev cluster.Revision) {
 	s := ch.slot
+	if rev != s.lease.Revision && !s.isNews(rev) {
+		return
+	}
 	s.lease, s.saved = ch.lease, true
+	s.lease.Revision = rev
 	if left := s.left; left != nil {
 		s.left = nil
 		if left.mac == ch.lease.MAC && left.busy == 0 && p.slots[left.addr] == left {
-			left.saved = false
 			p.vacate(left)
-			p.settle(left)
+			p.unlearn(left, rev)
 		}
 	}
 	if ch.lease.Declined {

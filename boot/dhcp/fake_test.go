@@ -27,17 +27,17 @@ type memory struct {
 	delay   time.Duration // that a Commit takes
 }
 
-func (m *memory) Leases(context.Context) ([]cluster.Lease, error) {
+func (m *memory) Leases(context.Context) ([]cluster.Lease, cluster.Revision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []cluster.Lease
 	for _, l := range m.leases {
 		out = append(out, l)
 	}
-	return out, nil
+	return out, 0, nil
 }
 
-func (m *memory) Commit(ctx context.Context, put, remove []cluster.Lease) error {
+func (m *memory) Commit(ctx context.Context, put, remove []cluster.Lease) (cluster.Revision, error) {
 	if m.before != nil {
 		m.before()
 	}
@@ -45,13 +45,13 @@ func (m *memory) Commit(ctx context.Context, put, remove []cluster.Lease) error 
 		select {
 		case <-time.After(m.delay):
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
-		return m.err
+		return 0, m.err
 	}
 	believed := make(map[place]cluster.Lease, len(remove))
 	for _, l := range remove {
@@ -62,7 +62,7 @@ func (m *memory) Commit(ctx context.Context, put, remove []cluster.Lease) error 
 		believed[at] = l
 		if there := m.leases[at]; there != l {
 			there.Network, there.Address = l.Network, l.Address
-			return m.conflict(there)
+			return 0, m.conflict(there)
 		}
 	}
 	added := make(map[place]bool, len(put))
@@ -74,7 +74,7 @@ func (m *memory) Commit(ctx context.Context, put, remove []cluster.Lease) error 
 		added[at] = true
 		if _, known := believed[at]; !known {
 			if l, there := m.leases[at]; there {
-				return m.conflict(l)
+				return 0, m.conflict(l)
 			}
 		}
 	}
@@ -88,7 +88,7 @@ func (m *memory) Commit(ctx context.Context, put, remove []cluster.Lease) error 
 	for _, l := range put {
 		m.leases[place{l.Network, l.Address}] = l
 	}
-	return nil
+	return 0, nil
 }
 
 func (m *memory) conflict(there cluster.Lease) error {

@@ -29,6 +29,10 @@ type slot struct {
 // lends reports whether the slot is durably lent to its machine.
 func (s *slot) lends() bool { return s.saved && s.lease.MAC == s.mac && !s.lease.Declined }
 
+// isNews reports whether what the store held at a revision is newer than what is
+// known. Zero is of unknown age, and believed.
+func (s *slot) isNews(at cluster.Revision) bool { return at == 0 || at > s.lease.Revision }
+
 // pool is the addresses of one network. Every address that was ever used has a
 // slot; the slots are in a heap, the one that lapses first on top. So to choose
 // an address costs the same however many there are.
@@ -223,6 +227,8 @@ func (p *pool) learn(l cluster.Lease, now time.Time) {
 		s = &slot{addr: l.Address}
 		p.slots[l.Address] = s
 		heap.Push(&p.lapsing, s)
+	} else if !s.isNews(l.Revision) {
+		return
 	}
 	s.lease, s.saved = l, true
 	offered := s.mac != l.MAC && s.held.After(now)
@@ -251,9 +257,10 @@ func (p *pool) vacate(s *slot) {
 	s.mac, s.held, s.left = cluster.MAC{}, time.Time{}, nil
 }
 
-// unlearn takes over that the store holds nothing for an address.
-func (p *pool) unlearn(s *slot) {
+// unlearn takes over that the store holds nothing for an address, as of a revision.
+func (p *pool) unlearn(s *slot, at cluster.Revision) {
 	s.saved = false
+	s.lease.Revision = max(at, s.lease.Revision)
 	p.settle(s)
 }
 

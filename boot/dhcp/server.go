@@ -19,16 +19,18 @@ import (
 
 // Leases is where leases are kept, by this server and by others.
 type Leases interface {
-	// Leases returns every lease there is, lapsed and declined ones too.
-	Leases(ctx context.Context) ([]cluster.Lease, error)
+	// Leases returns every lease there is, lapsed and declined ones too, as of one
+	// revision of the store.
+	Leases(ctx context.Context) ([]cluster.Lease, cluster.Revision, error)
 
-	// Commit makes put durable and takes remove away, in one transaction. What
-	// remove holds is believed, to the letter, to be there; an address in put
-	// that is not also in remove is believed to be free. Where that is not so
-	// nothing is changed, and the error is a cluster.ErrConflict: another server
-	// was faster. If it is a *cluster.LeaseConflictError too, that says what
-	// there is, and the leases need not all be loaded.
-	Commit(ctx context.Context, put, remove []cluster.Lease) error
+	// Commit makes put durable and takes remove away, in one transaction, whose
+	// revision it returns. What remove holds is believed, to the letter, to be
+	// there; an address in put that is not also in remove is believed to be free.
+	// Where that is not so nothing is changed, and the error is a
+	// cluster.ErrConflict: another server was faster. If it is a
+	// *cluster.LeaseConflictError too, that says what there is, and the leases need
+	// not all be loaded.
+	Commit(ctx context.Context, put, remove []cluster.Lease) (cluster.Revision, error)
 }
 
 // Times that a client notices.
@@ -52,7 +54,10 @@ type Server struct {
 	// Admit reports whether firmware that no document names is about to become a
 	// host. It is not answered until it is: it asks again within seconds, and gets
 	// all at once. It must not block; nil admits nobody.
-	Admit      func(m cluster.MAC, arch cluster.Arch, n *cluster.Network) bool
+	Admit func(m cluster.MAC, arch cluster.Arch, n *cluster.Network) bool
+	// Fellow reports whether an address is that of another server on the same store,
+	// whose answers are as good as our own; nil knows none.
+	Fellow     func(netip.Addr) bool
 	HTTPPort   uint16 // of the boot server
 	HTTPSPort  uint16 // zero when there is none
 	Recorder   *boot.Recorder
@@ -235,9 +240,15 @@ func (s *Server) LentTo(a netip.Addr) (cluster.Identity, bool) {
 	return cluster.Identity{}, false
 }
 
+// LearnAll takes over every lease that the store held at a revision, and that it
+// held no other.
+func (s *Server) LearnAll(leases []cluster.Lease, at cluster.Revision) {
+	s.book.load(leases, at, time.Now())
+}
+
 // Learn takes over leases that another server gave, or took away: those have no
-// MAC. It is for a watch on the store; without one they are learnt when they are
-// in the way.
+// MAC. What is older than what is known changes nothing. It is for a watch on the
+// store; without one they are learnt when they are in the way.
 func (s *Server) Learn(leases ...cluster.Lease) {
 	s.book.mu.Lock()
 	defer s.book.mu.Unlock()
@@ -251,11 +262,11 @@ func (s *Server) Learn(leases ...cluster.Lease) {
 func (s *Server) Discovered() []Stranger { return s.strangers.list() }
 
 func (s *Server) reload(ctx context.Context) error {
-	leases, err := s.Leases.Leases(ctx)
+	leases, rev, err := s.Leases.Leases(ctx)
 	if err != nil {
 		return fmt.Errorf("load the DHCP leases: %w", err)
 	}
-	s.book.load(leases, time.Now())
+	s.LearnAll(leases, rev)
 	return nil
 }
 

@@ -53,9 +53,9 @@ func (b *book) pool(n cluster.NetworkName) *pool {
 	return p
 }
 
-// load takes over everything that the store holds, and that it holds nothing
-// else.
-func (b *book) load(leases []cluster.Lease) {
+// load takes over everything that the store held at a revision, and that it held
+// nothing else.
+func (b *book) load(leases []cluster.Lease, at cluster.Revision) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	type place struct {
@@ -69,8 +69,8 @@ func (b *book) load(leases []cluster.Lease) {
 	}
 	for name, p := range b.pools {
 		for a, s := range p.slots {
-			if s.saved && !there[place{name, a}] {
-				p.saved(cluster.Lease{Network: name, Address: a})
+			if s.saved && s.lease.Revision <= at && !there[place{name, a}] {
+				p.saved(cluster.Lease{Network: name, Address: a, Revision: at})
 			}
 		}
 	}
@@ -84,12 +84,17 @@ func (b *book) learn(l cluster.Lease) {
 	}
 }
 
-// saved takes over what the store holds for an address. mu is held.
+// saved takes over what the store holds for an address, unless more recent news of
+// it came before. mu is held.
 func (p *pool) saved(l cluster.Lease) {
 	s := p.slots[l.Address]
+	if s != nil && l.Revision != 0 && l.Revision < s.lease.Revision {
+		return
+	}
 	if l.MAC.IsZero() {
 		if s != nil {
 			s.saved = false
+			s.lease.Revision = max(l.Revision, s.lease.Revision)
 			p.drop(l.Address, s)
 		}
 		return

@@ -115,29 +115,29 @@ func (c *committer) commit(ctx context.Context, batch []change) {
 	batch = slices.DeleteFunc(batch, func(ch change) bool {
 		lost := c.lost(ch)
 		if lost {
-			c.settle([]change{ch}, errTaken)
+			c.settle([]change{ch}, 0, errTaken)
 		}
 		return lost
 	})
 	if len(batch) == 0 {
 		return
 	}
-	err := c.write(ctx, batch)
+	rev, err := c.write(ctx, batch)
 	if !errors.Is(err, cluster.ErrConflict) {
-		c.settle(batch, err)
+		c.settle(batch, rev, err)
 		return
 	}
 	c.server.metrics.conflicts.Inc()
 	c.correct(ctx, err)
 	for i := range batch {
-		err := error(errTaken)
+		rev, err := cluster.Revision(0), error(errTaken)
 		if !c.lost(batch[i]) {
-			err = c.write(ctx, batch[i:i+1])
+			rev, err = c.write(ctx, batch[i:i+1])
 		}
 		if errors.Is(err, cluster.ErrConflict) {
 			c.correct(ctx, err)
 		}
-		c.settle(batch[i:i+1], err)
+		c.settle(batch[i:i+1], rev, err)
 	}
 }
 
@@ -168,18 +168,18 @@ func (c *committer) correct(ctx context.Context, conflict error) {
 	}
 }
 
-// write makes a batch durable in one transaction.
-func (c *committer) write(ctx context.Context, batch []change) error {
+// write makes a batch durable in one transaction, and returns its revision.
+func (c *committer) write(ctx context.Context, batch []change) (cluster.Revision, error) {
 	put, remove := c.transaction(batch)
 	if len(put)+len(remove) == 0 {
-		return nil
+		return 0, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	start := time.Now()
-	err := c.server.Leases.Commit(ctx, put, remove)
+	rev, err := c.server.Leases.Commit(ctx, put, remove)
 	c.server.metrics.commits.Observe(time.Since(start).Seconds())
-	return err
+	return rev, err
 }
 
 // transaction says what is to be there, and what is believed to be there now.
@@ -200,7 +200,7 @@ func (c *committer) transaction(batch []change) (put, remove []cluster.Lease) {
 }
 
 // settle takes a batch's outcome over into the book, and answers.
-func (c *committer) settle(batch []change, err error) {
+func (c *committer) settle(batch []change, rev cluster.Revision, err error) {
 	s := c.server
 	answers := make([]outbound, 0, len(batch))
 	s.book.mu.Lock()
@@ -215,6 +215,7 @@ func (c *committer) settle(batch []change, err error) {
 		case ch.remove:
 			there.MAC = cluster.MAC{}
 		}
+		there.Revision = rev
 		p.saved(there)
 		if ch.answer != nil {
 			answers = append(answers, *ch.answer)

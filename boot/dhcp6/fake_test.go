@@ -27,22 +27,22 @@ type memory struct {
 	failed  chan struct{} // gets one for each such failure
 }
 
-func (m *memory) Leases(context.Context) ([]cluster.Lease, error) {
+func (m *memory) Leases(context.Context) ([]cluster.Lease, cluster.Revision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []cluster.Lease
 	for _, l := range m.leases {
 		out = append(out, l)
 	}
-	return out, nil
+	return out, 0, nil
 }
 
-func (m *memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
+func (m *memory) Commit(_ context.Context, put, remove []cluster.Lease) (cluster.Revision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
 		m.failed <- struct{}{}
-		return m.err
+		return 0, m.err
 	}
 	believed := make(map[netip.Addr]bool)
 	for _, l := range remove {
@@ -52,7 +52,7 @@ func (m *memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
 		believed[l.Address] = true
 		if there := m.leases[l.Address]; there != l {
 			there.Network, there.Address = l.Network, l.Address
-			return m.conflict(there)
+			return 0, m.conflict(there)
 		}
 	}
 	added := make(map[netip.Addr]bool)
@@ -62,7 +62,7 @@ func (m *memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
 		}
 		added[l.Address] = true
 		if there, known := m.leases[l.Address]; known && !believed[l.Address] {
-			return m.conflict(there)
+			return 0, m.conflict(there)
 		}
 	}
 	m.commits++
@@ -72,7 +72,7 @@ func (m *memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
 	for _, l := range put {
 		m.put(l)
 	}
-	return nil
+	return 0, nil
 }
 
 func (m *memory) conflict(there cluster.Lease) error {

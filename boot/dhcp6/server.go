@@ -21,16 +21,18 @@ import (
 
 // Leases is where leases are kept, by this server and by others.
 type Leases interface {
-	// Leases returns every lease there is, lapsed and declined ones too.
-	Leases(ctx context.Context) ([]cluster.Lease, error)
+	// Leases returns every lease there is, lapsed and declined ones too, as of one
+	// revision of the store.
+	Leases(ctx context.Context) ([]cluster.Lease, cluster.Revision, error)
 
-	// Commit makes put durable and takes remove away, in one transaction. What
-	// remove holds is believed, to the letter, to be there; an address in put
-	// that is not also in remove is believed to be free. Where that is not so
-	// nothing is changed, and the error is a cluster.ErrConflict: another server
-	// was faster. If it is a *cluster.LeaseConflictError too, that says what
-	// there is, and the leases need not all be loaded.
-	Commit(ctx context.Context, put, remove []cluster.Lease) error
+	// Commit makes put durable and takes remove away, in one transaction, whose
+	// revision it returns. What remove holds is believed, to the letter, to be
+	// there; an address in put that is not also in remove is believed to be free.
+	// Where that is not so nothing is changed, and the error is a
+	// cluster.ErrConflict: another server was faster. If it is a
+	// *cluster.LeaseConflictError too, that says what there is, and the leases need
+	// not all be loaded.
+	Commit(ctx context.Context, put, remove []cluster.Lease) (cluster.Revision, error)
 }
 
 // Times that a client notices.
@@ -239,6 +241,10 @@ func (s *Server) LeaseOf(m cluster.MAC) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// LearnAll takes over every lease that the store held at a revision, and that it
+// held no other.
+func (s *Server) LearnAll(leases []cluster.Lease, at cluster.Revision) { s.book.load(leases, at) }
+
 // Learn takes over leases that another server gave, or took away: those have no
 // MAC. It is for a watch on the store; without one they are learnt when they are
 // in the way.
@@ -255,11 +261,11 @@ func (s *Server) Learn(leases ...cluster.Lease) {
 func (s *Server) Discovered() []cluster.Discovered { return s.strangers.list() }
 
 func (s *Server) reload(ctx context.Context) error {
-	leases, err := s.Leases.Leases(ctx)
+	leases, rev, err := s.Leases.Leases(ctx)
 	if err != nil {
 		return fmt.Errorf("load the DHCPv6 leases: %w", err)
 	}
-	s.book.load(leases)
+	s.LearnAll(leases, rev)
 	return nil
 }
 

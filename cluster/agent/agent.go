@@ -45,6 +45,8 @@ type Agent struct {
 	Resync  time.Duration // how often to look without being told to
 	Log     *slog.Logger  // nil: silent
 
+	Found func(cluster.Uplinks) // told where the servers are by now, from the last known state first; nil: nobody
+
 	memory Memory
 	state  State
 	busy   map[Key]Action
@@ -107,6 +109,7 @@ func (a *Agent) begin() error {
 		a.Log.Error("last known state", "err", err)
 	} else if a.state.Desired != nil {
 		a.Log.Info("last known state", "revision", a.state.Revision, "containers", len(a.state.Desired.Containers), "secrets", len(a.state.Secrets))
+		a.found()
 	}
 	return nil
 }
@@ -149,6 +152,7 @@ func (a *Agent) take(s State) {
 	}
 	a.keepNeeded(&next)
 	a.state = next
+	a.found()
 	for slot, f := range a.memory.Failed {
 		if !f.Trial { // it may have failed for what has just come
 			f.Until = time.Time{}
@@ -158,6 +162,13 @@ func (a *Agent) take(s State) {
 	a.note(func(r *readiness) { r.told = true })
 	a.Log.Info("told what to run", "revision", next.Revision, "containers", len(containersOf(next)), "secrets", len(next.Secrets), "problem", next.Problem)
 	a.save()
+}
+
+// found passes on where the servers are by now.
+func (a *Agent) found() {
+	if d := a.state.Desired; a.Found != nil && d != nil && !d.Uplinks.IsZero() {
+		a.Found(d.Uplinks)
+	}
 }
 
 // keepNeeded keeps the secrets of what runs and of the versions to fall back

@@ -41,6 +41,7 @@ type Server struct {
 	Snapshot  func() *cluster.Snapshot
 	Recipient string // the servers': what secrets are sealed to at rest
 	Machines  Machines
+	Servers   Servers
 	Logger    *slog.Logger
 	Running   context.Context // ends when the server stops, and with it what never ends by itself; nil is for ever
 }
@@ -109,6 +110,7 @@ func (s *Server) Handler(operator func(*http.Request) (string, bool)) http.Handl
 		return s.Machines.Explain(r.Context(), r.FormValue("who"))
 	})
 	route("GET /v1/render", s.render)
+	s.routeServers(route)
 	return mux
 }
 

@@ -354,15 +354,23 @@ func testPutSecretValue(t *testing.T, r Rig) {
 }
 
 func testSeed(t *testing.T, r Rig) {
-	seed, err := r.Seed(t.Context())
+	seeds, err := r.Seeds(t.Context())
 	must(t, err)
-	if len(seed) != 0 {
-		t.Errorf("seed %v of an empty store", seed)
+	if len(seeds) != 0 {
+		t.Errorf("seeds %v of an empty store", seeds)
 	}
-	must(t, r.PutSeed(t.Context(), map[string]string{"k": "1", "l": "2"}))
-	must(t, r.PutSeed(t.Context(), map[string]string{"k": "3"}))
-	if seed, err = r.Seed(t.Context()); err != nil || len(seed) != 1 || seed["k"] != "3" {
-		t.Errorf("seed %v, %v", seed, err)
+	must(t, r.PutSeed(t.Context(), "a", map[string]string{"k": "1", "l": "2"}))
+	must(t, r.PutSeed(t.Context(), "a", map[string]string{"k": "3"}))
+	must(t, r.PutSeed(t.Context(), "b", map[string]string{"k": "3"}))
+	seeds, err = r.Seeds(t.Context())
+	must(t, err)
+	for _, seed := range seeds {
+		if len(seed) != 1 || seed["k"] != "3" {
+			t.Errorf("seed %v", seed)
+		}
+	}
+	if len(seeds) != 2 {
+		t.Errorf("%d seeds", len(seeds))
 	}
 }
 

@@ -44,7 +44,7 @@ type Memory struct {
 	leases  map[leaseKey]cluster.Lease
 	boots   map[cluster.HostName][]cluster.Boot
 	audit   []cluster.AuditEntry
-	seed    map[string]string
+	seeds   map[cluster.ServerName]map[string]string
 
 	saved  []cluster.Boot // as they were saved, one after the other
 	booted chan struct{}  // closed when one is
@@ -81,7 +81,7 @@ func (m *Memory) lock() (unlock func()) {
 		m.values, m.leases = map[cluster.Version]json.RawMessage{}, map[leaseKey]cluster.Lease{}
 		m.booted = make(chan struct{})
 		m.installs, m.installed = map[cluster.HostName]cluster.Install{}, make(chan struct{})
-		m.boots, m.seed = map[cluster.HostName][]cluster.Boot{}, map[string]string{}
+		m.boots, m.seeds = map[cluster.HostName][]cluster.Boot{}, map[cluster.ServerName]map[string]string{}
 	}
 	return m.mu.Unlock
 }
@@ -212,13 +212,13 @@ func (m *Memory) Notify(ctx context.Context, ch chan<- struct{}) {
 }
 
 // Leases returns every lease.
-func (m *Memory) Leases(context.Context) ([]cluster.Lease, error) {
+func (m *Memory) Leases(context.Context) ([]cluster.Lease, cluster.Revision, error) {
 	defer m.lock()()
-	return slices.Collect(maps.Values(m.leases)), nil
+	return slices.Collect(maps.Values(m.leases)), m.rev, nil
 }
 
 // Commit writes and removes leases if what is there is what was believed.
-func (m *Memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
+func (m *Memory) Commit(_ context.Context, put, remove []cluster.Lease) (cluster.Revision, error) {
 	defer m.lock()()
 	believed := map[leaseKey]*cluster.Lease{}
 	for _, l := range put {
@@ -231,22 +231,24 @@ func (m *Memory) Commit(_ context.Context, put, remove []cluster.Lease) error {
 	for key, b := range believed {
 		switch there, ok := m.leases[key]; {
 		case !ok && b != nil:
-			conflict.Leases = append(conflict.Leases, cluster.Lease{Network: b.Network, Address: b.Address})
+			conflict.Leases = append(conflict.Leases, cluster.Lease{Network: b.Network, Address: b.Address, Revision: m.rev})
 		case ok && (b == nil || !there.Equal(*b)):
 			conflict.Leases = append(conflict.Leases, there)
 		}
 	}
 	if len(conflict.Leases) > 0 {
-		return conflict
+		return 0, conflict
 	}
+	m.rev++
 	for _, l := range remove {
 		delete(m.leases, keyOf(l))
 	}
 	for _, l := range put {
-		m.leases[keyOf(l)] = again(l)
+		l = again(l)
+		l.Revision = m.rev
+		m.leases[keyOf(l)] = l
 	}
-	m.rev++
-	return nil
+	return m.rev, nil
 }
 
 func keyOf(l cluster.Lease) leaseKey { return leaseKey{l.Network, l.Address.String()} }
@@ -324,15 +326,18 @@ func (m *Memory) AuditLog(_ context.Context, q cluster.AuditQuery) (cluster.Audi
 	return q.Page(slices.Values(m.audit)), nil
 }
 
-// Seed returns what PutSeed kept.
-func (m *Memory) Seed(context.Context) (map[string]string, error) {
+// Seeds returns what PutSeed kept.
+func (m *Memory) Seeds(context.Context) ([]map[string]string, error) {
 	defer m.lock()()
-	return maps.Clone(m.seed), nil
+	return slices.Collect(maps.Values(again(m.seeds))), nil
 }
 
 // PutSeed keeps the digests of what serve applied last.
-func (m *Memory) PutSeed(_ context.Context, seed map[string]string) error {
+func (m *Memory) PutSeed(_ context.Context, by cluster.ServerName, seed map[string]string) error {
 	defer m.lock()()
-	m.seed = maps.Clone(seed)
+	if m.seeds == nil {
+		m.seeds = map[cluster.ServerName]map[string]string{}
+	}
+	m.seeds[by] = maps.Clone(seed)
 	return nil
 }

@@ -33,7 +33,7 @@ func lease(i int, mac byte) cluster.Lease {
 
 func leases(t *testing.T, s Store) map[netip.Addr]cluster.Lease {
 	t.Helper()
-	all, err := s.Leases(t.Context())
+	all, _, err := s.Leases(t.Context())
 	must(t, err)
 	out := map[netip.Addr]cluster.Lease{}
 	for _, l := range all {
@@ -45,14 +45,26 @@ func leases(t *testing.T, s Store) map[netip.Addr]cluster.Lease {
 	return out
 }
 
+// commit writes leases, which bear the revision that comes back from then on.
+func commit(t *testing.T, s Store, put, remove []cluster.Lease) {
+	t.Helper()
+	rev, err := s.Commit(t.Context(), put, remove)
+	must(t, err)
+	there := leases(t, s)
+	for _, l := range put {
+		if got := there[l.Address]; got.Revision != rev || rev == 0 {
+			t.Errorf("written at revision %d: %+v", rev, got)
+		}
+	}
+}
+
 func testLeases(t *testing.T, r Rig) {
-	ctx := t.Context()
-	must(t, r.Commit(ctx, nil, nil))
+	commit(t, r, nil, nil)
 	a, b := lease(1, 1), lease(2, 1)
-	must(t, r.Commit(ctx, []cluster.Lease{a, b}, nil))
+	commit(t, r, []cluster.Lease{a, b}, nil)
 	renewed := a
 	renewed.Expires = a.Expires.Add(time.Hour)
-	must(t, r.Commit(ctx, []cluster.Lease{renewed}, []cluster.Lease{a, b}))
+	commit(t, r, []cluster.Lease{renewed}, []cluster.Lease{a, b})
 	got := leases(t, r)
 	if len(got) != 1 || !got[a.Address].Equal(renewed) {
 		t.Errorf("leases %+v", got)
@@ -60,7 +72,7 @@ func testLeases(t *testing.T, r Rig) {
 	// The same moment in another zone is the same lease.
 	elsewhere := renewed
 	elsewhere.Expires = renewed.Expires.In(time.FixedZone("there", 3600))
-	must(t, r.Commit(ctx, nil, []cluster.Lease{elsewhere}))
+	commit(t, r, nil, []cluster.Lease{elsewhere})
 	if got := leases(t, r); len(got) != 0 {
 		t.Errorf("leases %+v", got)
 	}
@@ -72,11 +84,11 @@ func testManyLeases(t *testing.T, r Rig) {
 	for i := range n {
 		all = append(all, lease(i, 1))
 	}
-	must(t, r.Commit(t.Context(), all, nil))
+	commit(t, r, all, nil)
 	if got := leases(t, r); len(got) != n {
 		t.Errorf("%d leases", len(got))
 	}
-	must(t, r.Commit(t.Context(), nil, all))
+	commit(t, r, nil, all)
 	if got := leases(t, r); len(got) != 0 {
 		t.Errorf("%d leases", len(got))
 	}
@@ -87,7 +99,7 @@ func testManyLeases(t *testing.T, r Rig) {
 func testLeaseConflicts(t *testing.T, r Rig) {
 	ctx := t.Context()
 	theirs, ours, free := lease(1, 1), lease(1, 2), lease(2, 2)
-	must(t, r.Commit(ctx, []cluster.Lease{theirs}, nil))
+	commit(t, r, []cluster.Lease{theirs}, nil)
 	for name, c := range map[string]struct {
 		put, remove []cluster.Lease
 		there       cluster.Lease
@@ -97,7 +109,7 @@ func testLeaseConflicts(t *testing.T, r Rig) {
 		"release": {[]cluster.Lease{free}, []cluster.Lease{ours}, theirs},
 		"gone":    {nil, []cluster.Lease{theirs, lease(3, 2)}, cluster.Lease{Network: "lan", Address: lease(3, 2).Address}},
 	} {
-		err := r.Commit(ctx, c.put, c.remove)
+		_, err := r.Commit(ctx, c.put, c.remove)
 		is(t, err, cluster.ErrConflict)
 		var conflict *cluster.LeaseConflictError
 		if !errors.As(err, &conflict) || len(conflict.Leases) != 1 || !conflict.Leases[0].Equal(c.there) {
@@ -107,7 +119,7 @@ func testLeaseConflicts(t *testing.T, r Rig) {
 			t.Errorf("%s: leases %+v", name, got)
 		}
 	}
-	must(t, r.Commit(ctx, []cluster.Lease{free, ours}, []cluster.Lease{theirs}))
+	commit(t, r, []cluster.Lease{free, ours}, []cluster.Lease{theirs})
 }
 
 // testLeaseRace has servers give one address away at once: one of them does.
@@ -116,7 +128,7 @@ func testLeaseRace(t *testing.T, r Rig) {
 	var wg sync.WaitGroup
 	for mac := range byte(8) {
 		wg.Go(func() {
-			switch err := r.Commit(t.Context(), []cluster.Lease{lease(1, mac), lease(10+int(mac), mac)}, nil); {
+			switch _, err := r.Commit(t.Context(), []cluster.Lease{lease(1, mac), lease(10+int(mac), mac)}, nil); {
 			case err == nil:
 				won.Add(1)
 			case !errors.Is(err, cluster.ErrConflict):

@@ -34,8 +34,8 @@ type Store interface {
 	SecretValue(ctx context.Context, v cluster.Version) (json.RawMessage, error)
 	PutSecretValue(ctx context.Context, v cluster.Version, sealed json.RawMessage) error
 
-	Leases(ctx context.Context) ([]cluster.Lease, error)
-	Commit(ctx context.Context, put, remove []cluster.Lease) error
+	Leases(ctx context.Context) ([]cluster.Lease, cluster.Revision, error)
+	Commit(ctx context.Context, put, remove []cluster.Lease) (cluster.Revision, error)
 	SaveBoot(ctx context.Context, b cluster.Boot) error
 	Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, error)
 	WatchBoots(ctx context.Context, h cluster.HostName, ready func(), each func(cluster.Boot)) error
@@ -43,8 +43,8 @@ type Store interface {
 	WatchInstalls(ctx context.Context, all func([]cluster.Install), one func(cluster.Install))
 	Audit(ctx context.Context, e cluster.AuditEntry) error
 	AuditLog(ctx context.Context, q cluster.AuditQuery) (cluster.AuditPage, error)
-	Seed(ctx context.Context) (map[string]string, error)
-	PutSeed(ctx context.Context, seed map[string]string) error
+	Seeds(ctx context.Context) ([]map[string]string, error)
+	PutSeed(ctx context.Context, by cluster.ServerName, seed map[string]string) error
 }
 
 // Hosts plays the hosts, each of which writes under its own folder. It fails

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"slices"
 	"time"
@@ -29,6 +30,7 @@ type Loop struct {
 	Store    Store
 	Identity *secret.Identity // opens the values, to seal them to hosts
 	Snapshot func() *cluster.Snapshot
+	Servers  func() []cluster.Server // that there are; nil is this one alone
 	Logger   *slog.Logger
 
 	silent map[cluster.HostName]time.Time // since when, by this server's clock: a host's own may be anything
@@ -103,9 +105,30 @@ func (l *Loop) settle(ctx context.Context, snap *cluster.Snapshot, n cluster.Nod
 		return l.Store.ForgetNode(ctx, n.Host)
 	}
 	if d, ok := desired[n.Host]; ok {
+		d.Uplinks = l.uplinks(snap, n)
 		return l.assign(ctx, n, d)
 	}
 	return nil
+}
+
+// uplinks is where a host finds the servers. While there is one, the host's first
+// config has said so.
+func (l *Loop) uplinks(snap *cluster.Snapshot, n cluster.Node) cluster.Uplinks {
+	if l.Servers == nil || n.Introduction == nil {
+		return cluster.Uplinks{}
+	}
+	servers := l.Servers()
+	if len(servers) < 2 && (n.Desired == nil || n.Desired.Uplinks.IsZero()) {
+		return cluster.Uplinks{}
+	}
+	var on netip.Prefix
+	if a := n.Introduction.Address; a.IsValid() {
+		on = netip.PrefixFrom(a, a.BitLen())
+		if network, ok := snap.NetworkOf(a); ok {
+			on = network.CIDR
+		}
+	}
+	return cluster.UplinksFrom(on, servers, "")
 }
 
 // lost notes who is silent since when, and returns who is for too long.

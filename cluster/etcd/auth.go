@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -63,24 +65,50 @@ func ignoreExisting(err error) error {
 // is not for it to write: the leader leaves sites where they say they are, so a
 // stolen host that wrote itself every site would be given every site's secrets.
 // Doing it again changes nothing.
+//
+// What is begun is ended, also when whoever asks hangs up: it asks again, and
+// else would find as much to do as before. Of several who ask at a time one does
+// it.
 func (s *Store) AllowNode(ctx context.Context, h cluster.HostName) error {
 	if h == "" || strings.Contains(string(h), "/") {
 		return fmt.Errorf("let %q into etcd: it is not the name of a host", h)
 	}
+	_, err, _ := s.allowing.Do(string(h), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), allowTime)
+		defer cancel()
+		return nil, s.allowNode(ctx, h)
+	})
+	return err
+}
+
+// allowTime is how long it may take to let a host in.
+const allowTime = 30 * time.Second
+
+func (s *Store) allowNode(ctx context.Context, h cluster.HostName) error {
 	user, folder := cluster.UserOf(h), cluster.NodeFolder(h)
 	if u, err := s.client.UserGet(ctx, user); err == nil && len(u.Roles) == 1 && u.Roles[0] == user {
 		return nil
 	}
-	steps := []func() error{
-		func() error { _, err := s.client.RoleAdd(ctx, user); return err },
-		func() error { return s.grant(ctx, user, folder, clientv3.GetPrefixRangeEnd(folder), clientv3.PermRead) },
-		func() error { return s.grant(ctx, user, cluster.StatusKey(h), "", clientv3.PermReadWrite) },
-		func() error { return s.grant(ctx, user, cluster.AliveKey(h), "", clientv3.PermReadWrite) },
-		func() error { return s.addUser(ctx, user) },
-		func() error { _, err := s.client.UserGrantRole(ctx, user, user); return err },
+	// What does not need the other is asked for at once, so that many hosts that
+	// join wait little. The user gets the role last: it counts as done by that.
+	steps := [][]func() error{
+		{
+			func() error { _, err := s.client.RoleAdd(ctx, user); return err },
+			func() error { return s.addUser(ctx, user) },
+		},
+		{
+			func() error { return s.grant(ctx, user, folder, clientv3.GetPrefixRangeEnd(folder), clientv3.PermRead) },
+			func() error { return s.grant(ctx, user, cluster.StatusKey(h), "", clientv3.PermReadWrite) },
+			func() error { return s.grant(ctx, user, cluster.AliveKey(h), "", clientv3.PermReadWrite) },
+		},
+		{func() error { _, err := s.client.UserGrantRole(ctx, user, user); return err }},
 	}
-	for _, step := range steps {
-		if err := ignoreExisting(step()); err != nil {
+	for _, together := range steps {
+		var g errgroup.Group
+		for _, step := range together {
+			g.Go(func() error { return ignoreExisting(step()) })
+		}
+		if err := g.Wait(); err != nil {
 			return fmt.Errorf("let %s into etcd: %w", h, err)
 		}
 	}

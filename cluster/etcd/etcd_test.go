@@ -60,20 +60,23 @@ func newSite(dir string) (*site, error) {
 	s := &site{dir: dir, ca: ca}
 	for base, subject := range map[string]join.Subject{
 		"server": {CommonName: "server:test", Addresses: []netip.Addr{loopback}, Server: true},
+		"peer":   {CommonName: PeerUser, Addresses: []netip.Addr{loopback}, Server: true},
 		"root":   {CommonName: RootUser},
 	} {
 		if err := ca.Ensure(filepath.Join(dir, base), subject); err != nil {
 			return nil, err
 		}
 	}
-	s.config = MemberConfig{Name: "test", Dir: filepath.Join(dir, "etcd"), TLS: Files{
-		Cert: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"), CA: filepath.Join(dir, "ca", "ca.crt"),
-	}}
+	s.config = MemberConfig{Name: "test", Dir: filepath.Join(dir, "etcd"), TLS: s.files("server"), PeerTLS: s.files("peer")}
 	if s.config.Client, err = freePort(); err != nil {
 		return nil, err
 	}
 	s.config.Peer, err = freePort()
 	return s, err
+}
+
+func (s *site) files(base string) Files {
+	return Files{Cert: filepath.Join(s.dir, base+".crt"), Key: filepath.Join(s.dir, base+".key"), CA: filepath.Join(s.dir, "ca", "ca.crt")}
 }
 
 func (s *site) start() (err error) {
@@ -297,8 +300,9 @@ func TestLeaseInOtherWords(t *testing.T) {
 	must(t, err)
 	next := l
 	next.Expires = l.Expires.Add(time.Hour)
-	must(t, s.Commit(t.Context(), []cluster.Lease{next}, []cluster.Lease{l}))
-	if err := s.Commit(t.Context(), nil, []cluster.Lease{l}); !errors.Is(err, cluster.ErrConflict) {
+	_, err = s.Commit(t.Context(), []cluster.Lease{next}, []cluster.Lease{l})
+	must(t, err)
+	if _, err := s.Commit(t.Context(), nil, []cluster.Lease{l}); !errors.Is(err, cluster.ErrConflict) {
 		t.Errorf("an old lease was removed: %v", err)
 	}
 }
@@ -390,7 +394,8 @@ func BenchmarkCommit(b *testing.B) {
 			n++
 			put[i] = cluster.Lease{Network: "lan", Address: netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), MAC: cluster.MAC{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)}, Expires: time.Unix(1e9, 0)}
 		}
-		must(b, s.Commit(b.Context(), put, nil))
+		_, err := s.Commit(b.Context(), put, nil)
+		must(b, err)
 	}
 	b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "leases/s")
 }

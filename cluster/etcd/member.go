@@ -2,8 +2,7 @@ package etcd
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,23 +28,34 @@ type MemberConfig struct {
 	Client netip.AddrPort
 	Peer   netip.AddrPort // default 127.0.0.1:2380
 	TLS    Files          // the server's certificate; clients must show one of the same authority
-	Peers  []string       // common names of the other servers' certificates
 	Logger *slog.Logger   // takes what etcd says that an operator must act on; nil is silence
+
+	PeerTLS Files  // the certificate, of the name PeerUser, with which members speak to each other
+	Several bool   // others have joined, or may
+	Join    string // NAME=URL,NAME=URL: all members, this one too, for the first start of one that joins
 }
+
+// PeerUser is the common name of the certificates with which members speak to
+// each other. The authority gives it to servers only.
+const PeerUser = "etcd-peer"
 
 // Files are the paths of a certificate, its key and the authority to trust.
 type Files struct{ Cert, Key, CA string }
 
 // What the embedded member is set to, and why.
 const (
-	tick       = 10  // ms; one member has nobody to wait for: ready after 0.1 s instead of 1 s
-	election   = 100 // ms
+	tick       = 100  // ms; etcd's own, for a network whose round trip is far below
+	election   = 1000 // ms
+	soloTick   = 10   // one member has nobody to wait for: ready after 0.1 s instead of 1 s
+	soloElects = 100
+	learners   = 8 // etcd's default is one; those who wait for a vote are few anyway
 	quota      = 2 << 30
 	maxOps     = 16384    // an apply is one transaction
 	maxBytes   = 32 << 20 // of thousands of documents
 	minFree    = 256 << 20
 	startLimit = time.Minute
-	retention  = "1h" // history for watchers that were away; etcd's default is to keep everything
+	startSays  = 15 * time.Second // how often a member says whom it waits for
+	retention  = "1h"             // history for watchers that were away; etcd's default is to keep everything
 )
 
 // Member is a running embedded etcd.
@@ -72,19 +83,44 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 		return nil, explainStart(c, err)
 	}
 	m := &Member{etcd: e, door: d, level: level}
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, notReady(cfg))
-	defer cancel()
-	select {
-	case <-e.Server.ReadyNotify():
-		return m, nil
-	case err := <-e.Err():
+	if !c.Several {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, startLimit, notReady(cfg))
+		defer cancel()
+	}
+	if err := m.ready(ctx, c); err != nil {
 		m.abandon()
-		return nil, explainStart(c, err)
-	case <-ctx.Done():
-		m.abandon()
-		return nil, fmt.Errorf("start etcd in %s: %w", c.Dir, context.Cause(ctx))
+		return nil, err
+	}
+	return m, nil
+}
+
+// ready waits until the member answers. One of several waits for most of the
+// others for as long as it takes: after a power cut they come back one by one.
+func (m *Member) ready(ctx context.Context, c MemberConfig) error {
+	says := time.NewTicker(startSays)
+	defer says.Stop()
+	for {
+		select {
+		case <-m.etcd.Server.ReadyNotify():
+			return nil
+		case <-m.etcd.Server.StopNotify():
+			return errRemoved
+		case err := <-m.etcd.Err():
+			return explainStart(c, err)
+		case <-says.C:
+			if c.Logger != nil {
+				c.Logger.Warn("etcd waits for the other servers: most of those with a vote have to run", "try", "start pilotlight on them, or see that this one reaches them at their --etcd-peer address")
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("start etcd in %s: %w", c.Dir, context.Cause(ctx))
+		}
 	}
 }
+
+// errRemoved ends a member that an operator took out on another server.
+var errRemoved = errors.New("this server was removed from those that share the etcd (`pilotlight server remove` on another), so nothing of what it holds counts any more; " +
+	"to let it join again, move its data directory away and type: pilotlight server join")
 
 // notReady says why a member may wait for others for ever: a restored snapshot
 // has members of the names that the restore was told.
@@ -134,21 +170,31 @@ func (c MemberConfig) embed() (*embed.Config, error) {
 	}
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir = c.Name, c.Dir
-	cfg.TickMs, cfg.ElectionMs = tick, election
+	cfg.TickMs, cfg.ElectionMs = soloTick, soloElects
+	if c.Several {
+		cfg.TickMs, cfg.ElectionMs = tick, election
+	}
+	cfg.MaxLearners = learners
 	client, peer := secureURL(c.Client), secureURL(c.Peer)
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{secureURL(c.advertised())}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	cfg.InitialCluster = cfg.Name + "=" + peer.String()
+	if c.Join != "" {
+		cfg.InitialCluster, cfg.ClusterState = c.Join, embed.ClusterStateFlagExisting
+	}
 	info := transport.TLSInfo{CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, TrustedCAFile: c.TLS.CA, ClientCertAuth: true}
-	cfg.ClientTLSInfo, cfg.PeerTLSInfo = info, info
-	cfg.PeerTLSInfo.ClientCertFile, cfg.PeerTLSInfo.ClientKeyFile = c.TLS.Cert, c.TLS.Key
+	cfg.ClientTLSInfo = info
 	// Hosts have certificates of the same authority. Who speaks to a member as a
 	// peer needs no user and may write anything: that is for servers only.
-	own, err := commonName(c.TLS.Cert)
-	if err != nil {
-		return nil, err
+	cfg.PeerTLSInfo = transport.TLSInfo{
+		CertFile: c.PeerTLS.Cert, KeyFile: c.PeerTLS.Key, ClientCertFile: c.PeerTLS.Cert, ClientKeyFile: c.PeerTLS.Key,
+		TrustedCAFile: c.PeerTLS.CA, ClientCertAuth: true, AllowedCNs: []string{PeerUser},
 	}
-	cfg.PeerTLSInfo.AllowedCNs = append([]string{own}, c.Peers...)
+	for _, f := range []Files{c.TLS, c.PeerTLS} {
+		if _, err := tls.LoadX509KeyPair(f.Cert, f.Key); err != nil {
+			return nil, fmt.Errorf("load etcd's certificate: %w", err)
+		}
+	}
 	cfg.TlsMinVersion = "TLS1.3"
 	cfg.EnableGRPCGateway = false
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, retention
@@ -156,20 +202,12 @@ func (c MemberConfig) embed() (*embed.Config, error) {
 	return cfg, nil
 }
 
-func commonName(file string) (string, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("read etcd's certificate: %w", err)
+// advertised is where other servers are told to reach the member as clients.
+func (c MemberConfig) advertised() netip.AddrPort {
+	if !c.Client.Addr().IsUnspecified() {
+		return c.Client
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return "", fmt.Errorf("read etcd's certificate: %s is not PEM", file)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return "", fmt.Errorf("read etcd's certificate: %s: %w", file, err)
-	}
-	return cert.Subject.CommonName, nil
+	return netip.AddrPortFrom(c.Peer.Addr(), c.Client.Port())
 }
 
 func secureURL(a netip.AddrPort) url.URL { return url.URL{Scheme: "https", Host: a.String()} }
@@ -185,8 +223,46 @@ func explainStart(c MemberConfig, err error) error {
 	return fmt.Errorf("start etcd in %s: %w", c.Dir, err)
 }
 
-// Err tells of a failure while the member runs.
-func (m *Member) Err() <-chan error { return m.etcd.Err() }
+// Wait returns when the member fails or was removed by another, or when ctx ends.
+func (m *Member) Wait(ctx context.Context) error {
+	select {
+	case err := <-m.etcd.Err():
+		return fmt.Errorf("etcd stopped: %w", err)
+	case <-m.etcd.Server.StopNotify():
+		if ctx.Err() != nil {
+			return nil
+		}
+		return errRemoved
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// Standing is what a member knows of itself and the others, without asking them.
+type Standing struct {
+	ID       uint64
+	Votes    bool
+	Peer     string   // the URL at which the others reach it
+	Voters   []string // where clients reach those that have a vote
+	Learners int
+}
+
+// Standing returns what the member knows.
+func (m *Member) Standing() Standing {
+	s := Standing{ID: uint64(m.etcd.Server.MemberID())}
+	for _, o := range m.etcd.Server.Cluster().Members() {
+		if o.IsLearner {
+			s.Learners++
+		} else {
+			s.Voters = append(s.Voters, o.ClientURLs...)
+		}
+		if uint64(o.ID) == s.ID && len(o.PeerURLs) > 0 {
+			s.Votes, s.Peer = !o.IsLearner, o.PeerURLs[0]
+		}
+	}
+	slices.Sort(s.Voters)
+	return s
+}
 
 // Close stops the member and waits until its data is on disk; a second Close
 // does nothing:

@@ -82,8 +82,13 @@ func TestPeersAreServersOnly(t *testing.T) {
 	if err := ask(shared.tls(t, "node:n1")); err == nil {
 		t.Error("a host spoke to a member as a peer")
 	}
+	for _, name := range []string{"server:test", RootUser, "admin"} {
+		if err := ask(shared.tls(t, name)); err == nil {
+			t.Errorf("%s spoke to a member as a peer", name)
+		}
+	}
 	server := shared.tls(t, RootUser)
-	cert, err := tls.LoadX509KeyPair(shared.config.TLS.Cert, shared.config.TLS.Key)
+	cert, err := tls.LoadX509KeyPair(shared.config.PeerTLS.Cert, shared.config.PeerTLS.Key)
 	must(t, err)
 	server.Certificates = []tls.Certificate{cert}
 	if err := ask(server); err != nil {
@@ -332,13 +337,14 @@ func TestKilled(t *testing.T) {
 	st := s.store(t)
 	apply(t, st, "a")
 	l := cluster.Lease{Network: "lan", Address: loopback, MAC: cluster.MAC{2}, Expires: time.Now()}
-	must(t, st.Commit(t.Context(), []cluster.Lease{l}, nil))
+	_, err = st.Commit(t.Context(), []cluster.Lease{l}, nil)
+	must(t, err)
 	must(t, cmd.Process.Kill()) // as soon as Commit has returned
 	_ = cmd.Wait()
 	must(t, s.start())
 	defer s.member.Close()
 	found(t, st, "a")
-	if all, err := st.Leases(t.Context()); err != nil || len(all) != 1 || !all[0].Equal(l) {
+	if all, _, err := st.Leases(t.Context()); err != nil || len(all) != 1 || !all[0].Equal(l) {
 		t.Errorf("leases %v, %v", all, err)
 	}
 }

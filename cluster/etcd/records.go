@@ -168,16 +168,23 @@ func (s *Store) Boots(ctx context.Context, h cluster.HostName) ([]cluster.Boot, 
 	return out, nil
 }
 
-// Seed returns the digests of what `serve DIR` applied last, by document key.
-func (s *Store) Seed(ctx context.Context) (map[string]string, error) {
-	seed := map[string]string{}
-	if _, err := s.getJSON(ctx, cluster.SeedKey, &seed); err != nil && !isNotFound(err) {
-		return nil, err
+// Seeds returns the digests of what `serve DIR` applied last, by document key, of
+// each server.
+func (s *Store) Seeds(ctx context.Context) ([]map[string]string, error) {
+	r, err := s.client.Get(ctx, cluster.SeedFolder, clientv3.WithPrefix())
+	if err != nil {
+		return nil, fmt.Errorf("read what was served last: %w", err)
 	}
-	return seed, nil
+	out := make([]map[string]string, len(r.Kvs))
+	for i, kv := range r.Kvs {
+		if err := json.Unmarshal(kv.Value, &out[i]); err != nil {
+			return nil, fmt.Errorf("etcd key %s: %w", kv.Key, err)
+		}
+	}
+	return out, nil
 }
 
-// PutSeed keeps what Seed returns.
-func (s *Store) PutSeed(ctx context.Context, seed map[string]string) error {
-	return s.putJSON(ctx, cluster.SeedKey, seed)
+// PutSeed keeps what Seeds returns of one server.
+func (s *Store) PutSeed(ctx context.Context, by cluster.ServerName, seed map[string]string) error {
+	return s.putJSON(ctx, cluster.SeedFolder+string(by), seed)
 }

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 
 	"github.com/pilotlight/pilotlight/cluster"
@@ -32,6 +33,8 @@ type Store struct {
 	log    *slog.Logger
 	audit  dailyLease
 	boots  dailyLease
+
+	allowing singleflight.Group // by host
 }
 
 // Open connects to etcd. It does not wait for an answer.
@@ -43,7 +46,7 @@ func Open(c ClientConfig) (*Store, error) {
 		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
 		MaxCallSendMsgSize: maxBytes, MaxCallRecvMsgSize: 512 << 20,
-		DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(retryStale)},
+		DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(new(turns).call)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)

@@ -106,10 +106,35 @@ func makeCA(dir, certFile, keyFile string) (*CA, error) {
 		return nil, err
 	}
 	ca := &CA{cert, key, encodeCertificate(der)}
-	if err := writeFile(keyFile, keyPEM, 0o600); err != nil {
+	if err := WriteFile(keyFile, keyPEM, 0o600); err != nil {
 		return nil, err
 	}
-	return ca, writeFile(certFile, ca.pem, 0o644)
+	return ca, WriteFile(certFile, ca.pem, 0o644)
+}
+
+// PlaceCA keeps an authority that another server gave in dir, where OpenCA finds
+// it.
+func PlaceCA(dir string, certPEM, keyPEM []byte) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("keep the authority: %w", err)
+	}
+	certFile, keyFile := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
+	if _, err := parseCA(certFile, certPEM, keyFile, keyPEM); err != nil {
+		return err
+	}
+	if err := WriteFile(keyFile, keyPEM, 0o600); err != nil {
+		return err
+	}
+	return WriteFile(certFile, certPEM, 0o644)
+}
+
+// keyPEM is the authority's key, for another server.
+func (ca *CA) keyPEM() ([]byte, error) {
+	key, ok := ca.key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("the authority's key cannot be given to another server")
+	}
+	return encodeKey(key)
 }
 
 // PEM returns the authority's certificate.
@@ -153,10 +178,10 @@ func (ca *CA) Ensure(base string, s Subject) error {
 	if err := os.MkdirAll(filepath.Dir(base), 0o700); err != nil {
 		return fmt.Errorf("keep the certificate of %s: %w", s.CommonName, err)
 	}
-	if err := writeFile(base+".key", keyPEM, 0o600); err != nil {
+	if err := WriteFile(base+".key", keyPEM, 0o600); err != nil {
 		return err
 	}
-	return writeFile(base+".crt", cert, 0o644)
+	return WriteFile(base+".crt", cert, 0o644)
 }
 
 func (ca *CA) fits(certFile, keyFile string, s Subject) bool {
@@ -298,8 +323,8 @@ func parseKey(text []byte) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
-// writeFile replaces a file whole: a crash leaves the old one or the new one.
-func writeFile(path string, text []byte, mode fs.FileMode) error {
+// WriteFile replaces a file whole: a crash leaves the old one or the new one.
+func WriteFile(path string, text []byte, mode fs.FileMode) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

@@ -49,8 +49,12 @@ func (e *RefusedError) Is(target error) bool {
 // speaks TLS 1.3 only, asks one server after the other until one answers, and
 // takes the first answer, be it a no.
 type Client struct {
-	Servers []string      // https://ADDRESS:PORT
-	CA      func() []byte // PEM; asked at each call, so that a new authority is taken over
+	Servers func() []string // https://ADDRESS:PORT; asked at each call, since servers join and go
+	CA      func() []byte   // PEM; asked at each call, so that a new authority is taken over
+
+	// Dial makes connections; nil leaves that to the system. A token holds from
+	// one address only, so a host with several may have to say from which.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Introduce redeems a token.
@@ -94,9 +98,13 @@ func (c *Client) call(ctx context.Context, method, path string, in any, present 
 	if present != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return present, nil }
 	}
+	dial := c.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
 	transport := &http.Transport{ // no Proxy: what stands in an environment is not to be trusted with this
 		TLSClientConfig:   config,
-		DialContext:       (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		DialContext:       dial,
 		ForceAttemptHTTP2: true,
 	}
 	defer transport.CloseIdleConnections()
@@ -107,11 +115,15 @@ func (c *Client) call(ctx context.Context, method, path string, in any, present 
 			return errors.New("the server redirects, which a pilotlight server never does; check servers in agent.json")
 		},
 	}
-	if len(c.Servers) == 0 {
+	var servers []string
+	if c.Servers != nil {
+		servers = c.Servers()
+	}
+	if len(servers) == 0 {
 		return Response{}, errors.New("no server to ask: list https://ADDRESS:PORT under servers in agent.json")
 	}
 	var failed []error
-	for _, server := range c.Servers {
+	for _, server := range servers {
 		out, err := ask(ctx, client, method, server, path, body)
 		if err == nil || errors.Is(err, ErrRefused) || ctx.Err() != nil {
 			return out, err

@@ -25,7 +25,7 @@ func server(t *testing.T, h http.HandlerFunc) (*httptest.Server, []byte) {
 }
 
 func client(ca []byte, servers ...string) *Client {
-	return &Client{Servers: servers, CA: func() []byte { return ca }}
+	return &Client{Servers: func() []string { return servers }, CA: func() []byte { return ca }}
 }
 
 const answer = `{"host":"web1","certificate":"PEM","ca":"PEM2"}`

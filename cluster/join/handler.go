@@ -3,6 +3,7 @@ package join
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -22,22 +23,22 @@ func (i *Introducer) Handler() http.Handler {
 			return
 		}
 		out, err := i.Introduce(r.Context(), remote(r), in)
-		i.answer(w, out, err)
+		respond(w, i.log(), out, err)
 	})
 	mux.HandleFunc("POST "+PathInstalled, i.serveInstalled)
 	mux.HandleFunc("GET "+PathCertificates+"{key}", func(w http.ResponseWriter, r *http.Request) {
 		out, err := i.Certificate(r.Context(), r.PathValue("key"))
-		i.answer(w, out, err)
+		respond(w, i.log(), out, err)
 	})
 	mux.HandleFunc("POST "+PathRenew, func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-			i.answer(w, Response{}, refuse(http.StatusUnauthorized, "renewal needs the host's present certificate"))
+			respond(w, i.log(), Response{}, refuse(http.StatusUnauthorized, "renewal needs the host's present certificate"))
 			return
 		}
 		cert := r.TLS.PeerCertificates[0]
 		host, ok := strings.CutPrefix(cert.Subject.CommonName, cluster.UserOf(""))
 		if !ok {
-			i.answer(w, Response{}, refuse(http.StatusForbidden, "%s is not a host", cert.Subject.CommonName))
+			respond(w, i.log(), Response{}, refuse(http.StatusForbidden, "%s is not a host", cert.Subject.CommonName))
 			return
 		}
 		var in RenewRequest
@@ -45,7 +46,7 @@ func (i *Introducer) Handler() http.Handler {
 			return
 		}
 		out, err := i.Renew(r.Context(), remote(r), cert, cluster.HostName(host), in.CSR)
-		i.answer(w, out, err)
+		respond(w, i.log(), out, err)
 	})
 	return mux
 }
@@ -66,7 +67,7 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
-func (i *Introducer) answer(w http.ResponseWriter, out any, err error) {
+func respond(w http.ResponseWriter, log *slog.Logger, out any, err error) {
 	var refusal *Refusal
 	switch {
 	case err == nil:
@@ -74,7 +75,7 @@ func (i *Introducer) answer(w http.ResponseWriter, out any, err error) {
 	case errors.As(err, &refusal):
 		writeJSON(w, refusal.Status, map[string]string{"error": refusal.Reason})
 	default:
-		i.log().Error("introduction failed", "err", err)
+		log.Error("introduction failed", "err", err)
 		w.Header().Set("Retry-After", "5")
 		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"error": "the server could not ask etcd; try again"})
 	}

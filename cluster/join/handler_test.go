@@ -72,8 +72,13 @@ func TestHandlerServesClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Introduce(ctx, in); !errors.Is(err, ErrUsed) {
-		t.Errorf("a second time: %v", err)
+	if again, err := c.Introduce(ctx, in); err != nil || again != out { // the answer was lost
+		t.Errorf("a second time: %+v, %v", again, err)
+	}
+	other := in
+	other.CSR = csrOf(t, newKey(t))
+	if _, err := c.Introduce(ctx, other); !errors.Is(err, ErrUsed) {
+		t.Errorf("a second time, by another key: %v", err)
 	}
 	if again, err := c.Certificate(ctx, keyHash(t, key)); err != nil || again != out {
 		t.Errorf("fetched: %+v, %v", again, err)

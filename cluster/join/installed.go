@@ -70,7 +70,7 @@ func (i *Introducer) serveInstalled(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusBadRequest, map[string]string{"error": "send the installer's token, and nothing else, as the body"})
 		return
 	}
-	i.answer(w, struct{}{}, i.Installed(r.Context(), remote(r), strings.TrimSpace(string(body))))
+	respond(w, i.log(), struct{}{}, i.Installed(r.Context(), remote(r), strings.TrimSpace(string(body))))
 }
 
 const maxToken = 4 << 10

@@ -157,6 +157,9 @@ func (i *Introducer) Introduce(ctx context.Context, from netip.Addr, r Request) 
 	if err != nil {
 		return Response{}, err
 	}
+	if out, again, err := i.again(ctx, from, t, r); again || err != nil {
+		return out, err
+	}
 	refusal, err := i.judge(ctx, from, t, r)
 	if err != nil {
 		return Response{}, err
@@ -188,6 +191,24 @@ func (i *Introducer) Introduce(ctx context.Context, from netip.Addr, r Request) 
 	return i.response(in), nil
 }
 
+// again answers the host that redeemed this token, and asks once more because the
+// answer was lost: with the server that was to give it, maybe. It shows that it
+// has the key, so it gets what anybody may fetch for that key, and is no thief.
+func (i *Introducer) again(ctx context.Context, from netip.Addr, t cluster.Token, r Request) (Response, bool, error) {
+	if t.Used.IsZero() || t.Installer || t.UsedBy != from.Unmap() || t.MAC != r.MAC {
+		return Response{}, false, nil
+	}
+	_, hash, refusal := askedFor(r.CSR)
+	if refusal != nil {
+		return Response{}, false, nil
+	}
+	out, err := i.Certificate(ctx, hash)
+	if errors.As(err, &refusal) {
+		return Response{}, false, nil
+	}
+	return out, err == nil && out.Host == t.Host, err
+}
+
 // judge says why a token does not do, or nil. An error is ours.
 func (i *Introducer) judge(ctx context.Context, from netip.Addr, t cluster.Token, r Request) (*Refusal, error) {
 	if refusal := bound(t, from, r); refusal != nil {
@@ -198,7 +219,7 @@ func (i *Introducer) judge(ctx context.Context, from netip.Addr, t cluster.Token
 		return nil, err
 	}
 	if rev != t.After {
-		return refuse(http.StatusForbidden, "host %s was introduced with another token, or retired, since this one was made; %s", t.Host, again), nil
+		return refuse(http.StatusForbidden, "host %s was introduced with another token, or retired, since this one was made; %s", t.Host, anew), nil
 	}
 	alive, err := i.Nodes.Alive(ctx, t.Host)
 	if err != nil {
@@ -210,7 +231,7 @@ func (i *Introducer) judge(ctx context.Context, from netip.Addr, t cluster.Token
 	return nil, nil
 }
 
-const again = "boot the machine again to get a new one"
+const anew = "boot the machine again to get a new one"
 
 // bound says why a token does not do for this request, or nil. A UUID is
 // compared when both sides know it: firmware and system may not agree on one.
@@ -221,7 +242,7 @@ func bound(t cluster.Token, from netip.Addr, r Request) *Refusal {
 	case !t.Used.IsZero():
 		return refuse(http.StatusConflict, "this token was used at %s from %s; if that was this host, its certificate is at /v1/join/certificates/ and the SHA-256 of its key", t.Used.UTC().Format(time.RFC3339), t.UsedBy)
 	case time.Now().After(t.Expires):
-		return refuse(http.StatusForbidden, "this token ended at %s; %s", t.Expires.UTC().Format(time.RFC3339), again)
+		return refuse(http.StatusForbidden, "this token ended at %s; %s", t.Expires.UTC().Format(time.RFC3339), anew)
 	case t.Address != from.Unmap():
 		return refuse(http.StatusForbidden, "this token was made for %s, not for %s", t.Address, from.Unmap())
 	case t.MAC != r.MAC:
@@ -247,28 +268,38 @@ func (i *Introducer) certify(t cluster.Token, from netip.Addr, r Request) (clust
 
 func (i *Introducer) sign(h cluster.HostName, csrPEM string) (cluster.Introduction, *Refusal) {
 	var in cluster.Introduction
-	block, _ := pem.Decode([]byte(csrPEM))
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return in, refuse(http.StatusBadRequest, "csr is no certificate request in PEM")
-	}
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
-	if err != nil || csr.CheckSignature() != nil {
-		return in, refuse(http.StatusBadRequest, "csr is not signed by its own key")
-	}
-	if _, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok {
-		return in, refuse(http.StatusBadRequest, "csr holds no ECDSA key")
-	}
-	keyHash, err := KeyHash(csr.PublicKey)
-	if err != nil {
-		return in, refuse(http.StatusBadRequest, "%v", err)
+	key, keyHash, refusal := askedFor(csrPEM)
+	if refusal != nil {
+		return in, refusal
 	}
 	// Nothing of the request but its key counts: the name is the token's.
-	cert, err := i.CA.sign(csr.PublicKey, Subject{CommonName: cluster.UserOf(h)}, nodeLife)
+	cert, err := i.CA.sign(key, Subject{CommonName: cluster.UserOf(h)}, nodeLife)
 	if err != nil {
 		return in, refuse(http.StatusInternalServerError, "%v", err)
 	}
 	now := time.Now()
 	return cluster.Introduction{Host: h, At: now, KeyHash: keyHash, Certificate: string(cert), NotAfter: now.Add(nodeLife)}, nil
+}
+
+// askedFor returns the key that a certificate is asked for, and its hash.
+func askedFor(csrPEM string) (*ecdsa.PublicKey, string, *Refusal) {
+	block, _ := pem.Decode([]byte(csrPEM))
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return nil, "", refuse(http.StatusBadRequest, "csr is no certificate request in PEM")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil || csr.CheckSignature() != nil {
+		return nil, "", refuse(http.StatusBadRequest, "csr is not signed by its own key")
+	}
+	key, ok := csr.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, "", refuse(http.StatusBadRequest, "csr holds no ECDSA key")
+	}
+	hash, err := KeyHash(key)
+	if err != nil {
+		return nil, "", refuse(http.StatusBadRequest, "%v", err)
+	}
+	return key, hash, nil
 }
 
 func (i *Introducer) response(in cluster.Introduction) Response {

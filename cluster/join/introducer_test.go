@@ -66,13 +66,30 @@ func TestIntroduce(t *testing.T) {
 	r.second(token, key)
 }
 
-// second redeems a token that was used.
+// second redeems a token that was used: the host that did, to which the answer
+// was lost, gets it once more, and raises no alarm; nobody else gets anything.
 func (r *rig) second(token string, key crypto.Signer) {
 	r.t.Helper()
-	for _, k := range []crypto.Signer{key, newKey(r.t)} {
-		_, err := r.Introduce(r.t.Context(), hostAddr, request(r.t, token, k))
-		r.refusal(err, http.StatusConflict, "this token was used at")
+	before, joined := len(r.audit("web1")), r.joined.Load()
+	first, err := r.Introduce(r.t.Context(), hostAddr, request(r.t, token, key))
+	if err != nil || !key.Public().(*ecdsa.PublicKey).Equal(r.certificate(first).PublicKey) {
+		r.t.Errorf("the host itself: %v", err)
 	}
+	if after := r.audit("web1"); len(after) != before || r.joined.Load() != joined {
+		r.t.Errorf("%d entries more in the audit, %d joined", len(after)-before, r.joined.Load()-joined)
+	}
+	_, err = r.Introduce(r.t.Context(), hostAddr, request(r.t, token, newKey(r.t)))
+	r.refusal(err, http.StatusConflict, "this token was used at")
+	other := request(r.t, token, key)
+	other.MAC[5]++
+	_, err = r.Introduce(r.t.Context(), hostAddr, other)
+	r.refusal(err, http.StatusConflict, "this token was used at")
+	_, err = r.Introduce(r.t.Context(), netip.MustParseAddr("10.0.0.6"), request(r.t, token, key))
+	r.refusal(err, http.StatusConflict, "this token was used at")
+	in := request(r.t, token, key)
+	in.CSR = ""
+	_, err = r.Introduce(r.t.Context(), hostAddr, in)
+	r.refusal(err, http.StatusConflict, "this token was used at")
 }
 
 func TestRefusals(t *testing.T) {

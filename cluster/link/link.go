@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/agent"
@@ -39,6 +41,9 @@ type Config struct {
 	TTL       time.Duration // of the liveness lease
 	Silence   time.Duration // after which a watch counts as hung
 	Log       *slog.Logger  // nil: silent
+
+	// Dial makes connections; nil leaves that to the system.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Link is a connection to etcd as one host.
@@ -65,7 +70,14 @@ func Dial(c Config) (*Link, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	var options []grpc.DialOption
+	if c.Dial != nil {
+		options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return c.Dial(ctx, "tcp", address)
+		}))
+	}
 	client, err := clientv3.New(clientv3.Config{
+		DialOptions:          options,
 		Endpoints:            c.Endpoints,
 		TLS:                  c.TLS,
 		DialKeepAliveTime:    10 * time.Second,
@@ -91,6 +103,10 @@ func (l *Link) Run(ctx context.Context, told func(agent.State)) error {
 	}
 	return nil
 }
+
+// Reach sets which of etcd's members to speak to, ADDRESS:PORT. What goes on with one
+// that is not among them goes on with another.
+func (l *Link) Reach(endpoints ...string) { l.client.SetEndpoints(endpoints...) }
 
 // PutStatus says how the host is.
 func (l *Link) PutStatus(ctx context.Context, s cluster.Status) error {

@@ -39,7 +39,7 @@ func newHouse(t *testing.T) *house {
 	loopback := netip.MustParseAddr("127.0.0.1")
 	h.ca = must(join.OpenCA(h.dir))(t)
 	files := h.certify(join.Subject{CommonName: etcd.RootUser, Addresses: []netip.Addr{loopback}, Server: true})
-	h.config = etcd.MemberConfig{Name: "one", Dir: filepath.Join(h.dir, "etcd"), Client: netip.AddrPortFrom(loopback, freePort(t)), Peer: netip.AddrPortFrom(loopback, freePort(t)), TLS: files}
+	h.config = etcd.MemberConfig{Name: "one", Dir: filepath.Join(h.dir, "etcd"), Client: netip.AddrPortFrom(loopback, freePort(t)), Peer: netip.AddrPortFrom(loopback, freePort(t)), TLS: files, PeerTLS: files}
 	h.addr = h.config.Client.String()
 	h.start()
 	t.Cleanup(func() { h.member.Close() })

@@ -169,7 +169,7 @@ func TestIntegrationRebootsAsNew(t *testing.T) {
 	t.Log("--- its certificate can be renewed")
 	pair := must(tls.LoadX509KeyPair(r.path("state/node.crt"), r.path("state/node.key")))(t)
 	der := must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, pair.PrivateKey))(t)
-	client := &join.Client{Servers: r.servers, CA: r.ca.PEM}
+	client := &join.Client{Servers: func() []string { return r.servers }, CA: r.ca.PEM}
 	renewed := must(client.Renew(t.Context(), pair, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))))(t)
 	if renewed.Host != r.host || renewed.Certificate == "" {
 		t.Errorf("%+v", renewed)

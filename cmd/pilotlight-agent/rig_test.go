@@ -125,6 +125,7 @@ func (r *rig) startServers() {
 		Client: netip.AddrPortFrom(loopback, freePort(t)), Peer: netip.AddrPortFrom(loopback, freePort(t)),
 		TLS: etcd.Files{Cert: base + ".crt", Key: base + ".key", CA: filepath.Join(r.dir, "server", "ca.crt")},
 	}
+	r.config.PeerTLS = r.config.TLS // it has no peers
 	r.etcd = r.config.Client.String()
 	r.startEtcd()
 	pair := must(tls.LoadX509KeyPair(base+".crt", base+".key"))(t)

@@ -90,10 +90,12 @@ func serve(ctx context.Context, o options, config cluster.AgentConfig, env []str
 	log.Info("begins", "version", version, "state", o.state, "servers", config.Servers)
 
 	admission := &agent.Admission{Identity: identity, Config: config, TokenFile: o.tokenFile, Log: log}
-	admission.Introducer = &join.Client{Servers: config.Servers, CA: admission.Trust}
+	ways := newUplinks(config)
+	admission.Introducer = &join.Client{Servers: ways.servers, CA: admission.Trust}
 	a := &agent.Agent{
 		Runtime: engine,
-		Link:    uplink(o, config, identity, log),
+		Link:    uplink(o, config, ways, identity, log),
+		Found:   ways.found,
 		Vault:   &agent.Vault{Dir: o.secrets},
 		Opener:  identity,
 		Dir:     o.state,
@@ -117,30 +119,47 @@ func serve(ctx context.Context, o options, config cluster.AgentConfig, env []str
 
 // uplink is the way to etcd. With each certificate the engine can pull from
 // the servers' registry, too.
-func uplink(o options, config cluster.AgentConfig, identity *agent.Identity, log *slog.Logger) *agent.Uplink {
+func uplink(o options, config cluster.AgentConfig, ways *uplinks, identity *agent.Identity, log *slog.Logger) *agent.Uplink {
+	place := func(i *agent.Identity) error { return placeCertificates(o.certsD, ways.servers(), i) }
+	ways.place = func() {
+		if !identity.Valid(time.Now()) {
+			return // it is placed once there is one
+		}
+		if err := place(identity); err != nil {
+			log.Error("the certificate is not in its place", "err", err)
+		}
+	}
 	return &agent.Uplink{
 		Identity: identity,
 		Log:      log,
 		Dial: func(t *tls.Config) (agent.Link, error) {
-			return link.Dial(link.Config{Host: config.Host, Endpoints: config.Etcd, TLS: t, Version: version, Log: log})
-		},
-		Place: func(i *agent.Identity) error {
-			certificate, key, err := i.PEM()
+			l, err := link.Dial(link.Config{Host: config.Host, Endpoints: ways.etcd(), TLS: t, Version: version, Log: log})
 			if err != nil {
-				return err
+				return nil, err
 			}
-			for _, s := range config.Servers {
-				u, err := url.Parse(s)
-				if err != nil {
-					return fmt.Errorf("server %q: %w", s, err)
-				}
-				if err := docker.PlaceCertificates(o.certsD, u.Host, i.CA(), certificate, key); err != nil {
-					return err
-				}
-			}
-			return nil
+			ways.up(l)
+			return l, nil
 		},
+		Place: place,
 	}
+}
+
+// placeCertificates lets the engine pull from the servers' registries.
+func placeCertificates(dir string, servers []string, i *agent.Identity) error {
+	certificate, key, err := i.PEM()
+	if err != nil {
+		return err
+	}
+	for _, s := range servers {
+		u, err := url.Parse(s)
+		if err != nil {
+			return fmt.Errorf("server %q: %w", s, err)
+		}
+		if err := docker.PlaceCertificates(dir, u.Host, i.CA(), certificate, key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {

@@ -87,16 +87,28 @@ func (s *server) refreshAddresses() error {
 		return err
 	}
 	s.cards.Store(&found)
-	all := addresses(found)
-	for _, n := range s.Snapshot().Networks() {
-		if n.Server.IsValid() && !slices.Contains(all, n.Server) {
-			all = append(all, n.Server)
-		}
-	}
-	if err := s.data.ensureServer(serverNames(), all); err != nil {
+	if err := s.data.ensureServer(serverNames(), s.ownAddresses(found)); err != nil {
 		return err
 	}
 	return s.loadCertificate()
+}
+
+// ownAddresses are those of this machine, those that networks give it, and the one
+// at which other servers reach it.
+func (s *server) ownAddresses(cards []card) []netip.Addr {
+	all := addresses(cards)
+	add := func(a netip.Addr) {
+		if a.IsValid() && !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	if snap := s.Snapshot(); snap != nil {
+		for _, n := range snap.Networks() {
+			add(n.Server)
+		}
+	}
+	add(s.place.Peer.Addr())
+	return all
 }
 
 func (s *server) loadCertificate() error {

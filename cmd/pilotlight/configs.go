@@ -25,18 +25,34 @@ func (b *bootServices) input(t cluster.Target, mac cluster.MAC, address netip.Ad
 	if etcd.Addr().IsUnspecified() {
 		etcd = netip.AddrPortFrom(at.Addr, etcd.Port())
 	}
+	ways := b.waysFrom(t.Network, at, etcd)
 	return ignition.Input{
 		Target: t, Address: address,
 		Agent: ignition.Agent{
 			URL:    at.URL + httpboot.AgentPath + b.agent.file.SHA256 + "/pilotlight-agent",
 			SHA256: b.agent.file.SHA256, SHA512: b.agent.sha512,
 			Config: cluster.AgentConfig{
-				Host: t.Host.HostName(), Servers: []string{at.Secure}, Etcd: []string{etcd.String()},
+				Host: t.Host.HostName(), Servers: ways.Servers, Etcd: ways.Etcd,
 				CA: ca, MAC: mac, UUID: t.Host.UUID,
 			},
 		},
 		Server: ignition.Server{URL: at.URL, Secure: at.Secure, CA: ca},
 	}
+}
+
+// waysFrom is where a host finds the servers: this one first. While it has no vote
+// in etcd, that of the others.
+func (b *bootServices) waysFrom(n *cluster.Network, at boot.Server, etcd netip.AddrPort) cluster.Uplinks {
+	var on netip.Prefix
+	if n != nil {
+		on = n.CIDR
+	}
+	own := cluster.Uplinks{Servers: []string{at.Secure}, Etcd: []string{etcd.String()}}
+	all := cluster.UplinksFrom(on, b.s.servers(), b.s.place.Name)
+	if !b.s.member.Standing().Votes && len(all.Etcd) > 0 {
+		own.Etcd = nil
+	}
+	return own.Or(all)
 }
 
 // at is where the hosts of a network find this server.

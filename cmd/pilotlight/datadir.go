@@ -21,7 +21,7 @@ import (
 // dataDir is the server's data directory, locked for one process:
 //
 //	ca/        the authority
-//	server/    the server's certificates, the key that secrets are sealed to, its DUID
+//	server/    the server's certificates, the key that secrets are sealed to, its DUID, its place among servers
 //	operator/  what an operator needs elsewhere: certificate, key, ca, address
 //	etcd/      the embedded member
 //	images/    verified files of OS images
@@ -37,9 +37,9 @@ func (d *dataDir) join(elem ...string) string {
 	return filepath.Join(append([]string{d.path}, elem...)...)
 }
 
-// openDataDir locks the directory and makes what is missing in it: the
-// authority, and certificates that hold for names and addresses.
-func openDataDir(path string, names []string, addresses []netip.Addr, server string) (*dataDir, error) {
+// lockDataDir makes the directory, if it is not there, and takes it for this
+// process. What is missing in it, fill makes.
+func lockDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w; give another with --data", err)
 	}
@@ -47,11 +47,7 @@ func openDataDir(path string, names []string, addresses []netip.Addr, server str
 	if err != nil {
 		return nil, err
 	}
-	d := &dataDir{path: path, lock: lock}
-	if err := d.fill(names, addresses, server); err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
+	return &dataDir{path: path, lock: lock}, nil
 }
 
 func lockFile(path string) (*os.File, error) {
@@ -99,6 +95,8 @@ func (d *dataDir) guard() error {
 	return errors.Join(errs...)
 }
 
+// fill makes what is missing in the directory: the authority, and certificates that
+// hold for names and addresses.
 func (d *dataDir) fill(names []string, addresses []netip.Addr, server string) (err error) {
 	if err := d.guard(); err != nil {
 		return err
@@ -126,12 +124,15 @@ func (d *dataDir) fill(names []string, addresses []netip.Addr, server string) (e
 	return err
 }
 
-// ensureServer keeps the certificate with which the server answers, on HTTPS
-// and for etcd, true for names and addresses.
+// ensureServer keeps the certificates true for names and addresses with which the
+// server answers, on HTTPS and for etcd's clients, and speaks to etcd's members.
 func (d *dataDir) ensureServer(names []string, addresses []netip.Addr) error {
-	return d.ca.Ensure(d.join("server", "server"), join.Subject{
-		CommonName: "server:" + names[0], Names: names, Addresses: addresses, Server: true,
-	})
+	for base, name := range map[string]string{"server": "server:" + names[0], "peer": etcd.PeerUser} {
+		if err := d.ca.Ensure(d.join("server", base), join.Subject{CommonName: name, Names: names, Addresses: addresses, Server: true}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openIdentity loads the key that secrets are sealed to at rest, or makes it.
@@ -179,6 +180,17 @@ func (d *dataDir) duid(fresh func() []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%s holds no DUID: remove it, and it is made anew", path)
 	}
 	return duid, nil
+}
+
+// member is how the server's part of etcd is started.
+func (d *dataDir) member(p place, client netip.AddrPort) etcd.MemberConfig {
+	files := func(base string) etcd.Files {
+		return etcd.Files{Cert: d.join("server", base+".crt"), Key: d.join("server", base+".key"), CA: d.join("ca", "ca.crt")}
+	}
+	return etcd.MemberConfig{
+		Name: string(p.Name), Dir: d.join("etcd"), Client: client, Peer: p.Peer, TLS: files("server"), PeerTLS: files("peer"),
+		Several: p.Several, Join: p.Members,
+	}
 }
 
 // etcdClient is how the server reaches etcd: as its root user.

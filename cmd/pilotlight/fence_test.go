@@ -56,6 +56,7 @@ var onlyIn = map[string][]string{
 	"github.com/insomniacslk/dhcp":         {"boot/dhcp", "boot/dhcp6"},
 	"github.com/pin/tftp":                  {"boot/tftp"},
 	"go.etcd.io/etcd/server":               {"cluster/etcd"},
+	"go.etcd.io/etcd/etcdutl":              {"cluster/etcd"},
 	"go.etcd.io/etcd/client/v3":            {"cluster/etcd", "cluster/link"},
 	"github.com/docker/docker":             {"cluster/docker"},
 	"github.com/compose-spec/compose-go":   {"cluster/manifest"},
@@ -65,6 +66,7 @@ var onlyIn = map[string][]string{
 // notInAgent is what the agent may not link, at whatever remove, and why.
 var notInAgent = map[string]string{
 	"go.etcd.io/etcd/server":       "a host is no member",
+	"go.etcd.io/etcd/etcdutl":      "a host is no member",
 	"go.etcd.io/bbolt":             "a host keeps no database",
 	"github.com/coreos/butane":     "configs are made on the server",
 	"github.com/coreos/ignition":   "configs are made on the server",

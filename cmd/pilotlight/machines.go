@@ -93,7 +93,7 @@ func newBootServices(s *server) (*bootServices, error) {
 	b.admits = newAdmission(s.Snapshot, b.makeHost, s.log)
 	b.recorder = &boot.Recorder{Boots: s.store, Logger: s.log}
 	b.dhcp = &dhcp.Server{
-		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, Admit: b.admits.admit,
+		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, Admit: b.admits.admit, Fellow: s.isFellow,
 		HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "dhcp"), Registerer: s.metrics,
 	}
@@ -122,6 +122,7 @@ func (s *server) startBoot(ctx context.Context) error {
 	s.group.Go(func() error { b.recorder.Run(ctx); return nil })
 	s.group.Go(func() error { b.watchReady(ctx); return nil })
 	s.group.Go(func() error { b.installs.Run(ctx); return nil })
+	s.group.Go(func() error { s.store.WatchLeases(ctx, b.learnAll, b.learn); return nil })
 	s.group.Go(func() error { b.admits.run(ctx); return nil })
 	if err := b.ensureDHCP(ctx); err != nil {
 		return err
@@ -135,6 +136,17 @@ func (s *server) startBoot(ctx context.Context) error {
 	s.health(mux)
 	mux.Handle("/", b.http)
 	return s.listenHTTP(ctx, s.o.http, &http.Server{Handler: mux}, "--http")
+}
+
+// learnAll and learn take over what other servers lend.
+func (b *bootServices) learnAll(leases []cluster.Lease, at cluster.Revision) {
+	b.dhcp.LearnAll(leases, at)
+	b.dhcp6.LearnAll(leases, at)
+}
+
+func (b *bootServices) learn(leases ...cluster.Lease) {
+	b.dhcp.Learn(leases...)
+	b.dhcp6.Learn(leases...)
 }
 
 // ensureDHCP starts DHCP with the first network that wants it, at the start or

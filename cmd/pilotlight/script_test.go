@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"testing"
 	"time"
@@ -32,13 +34,15 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
-			for _, name := range []string{"HTTP", "HTTPS", "ETCD", "PEER"} {
-				l, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					return err
+			for _, server := range []string{"", "2", "3"} {
+				for _, name := range []string{"HTTP", "HTTPS", "ETCD", "PEER"} {
+					l, err := net.Listen("tcp", "127.0.0.1:0")
+					if err != nil {
+						return err
+					}
+					defer l.Close() // after all are chosen, so that they differ
+					e.Setenv(name+server, l.Addr().String())
 				}
-				defer l.Close() // after all four are chosen, so that they differ
-				e.Setenv(name, l.Addr().String())
 			}
 			agent := filepath.Join(e.WorkDir, "agent")
 			if err := os.WriteFile(agent, []byte("stands for the agent\n"), 0o755); err != nil {
@@ -54,16 +58,50 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ready": ready,
+			"until": until,
 			"exits": exits,
 		},
 	})
 }
 
-// ready waits until the server that was started in the background can answer.
-func ready(ts *testscript.TestScript, _ bool, _ []string) {
+// plain unpacks what a config packs.
+func plain(s string) string {
+	return packed.ReplaceAllStringFunc(s, func(s string) string {
+		raw, err := base64.StdEncoding.DecodeString(packed.FindStringSubmatch(s)[1])
+		if err != nil {
+			return s
+		}
+		return string(raw)
+	})
+}
+
+var packed = regexp.MustCompile(`data:;base64,([A-Za-z0-9+/=]+)`)
+
+// until is "until REGEXP command...": the command is run until it prints that.
+func until(ts *testscript.TestScript, _ bool, a []string) {
+	want := regexp.MustCompile(a[0])
+	var last string
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if err := ts.Exec(a[1], a[2:]...); err == nil {
+			if last = plain(ts.ReadFile("stdout")); want.MatchString(last) {
+				return
+			}
+		}
+	}
+	ts.Logf("what %q printed last:\n%s", a[1:], last)
+	ts.Fatalf("never printed %s", a[0])
+}
+
+// ready waits until the server that was started in the background can answer: the
+// first, or that of a number.
+func ready(ts *testscript.TestScript, _ bool, a []string) {
+	name := "HTTP"
+	if len(a) > 0 {
+		name += a[0]
+	}
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
-		res, err := http.Get("http://" + ts.Getenv("HTTP") + "/readyz")
+		res, err := http.Get("http://" + ts.Getenv(name) + "/readyz")
 		if err == nil {
 			res.Body.Close()
 			if res.StatusCode == http.StatusOK {

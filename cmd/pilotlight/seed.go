@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
@@ -13,11 +14,11 @@ import (
 	"github.com/pilotlight/pilotlight/cluster/manifest"
 )
 
-// seed applies the manifests of `serve DIR`. A document that DIR has not
-// changed since it was last served is left alone, even where somebody applied
-// another since: a restart never takes back what an operator did.
-func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *manifest.Set, log *slog.Logger) error {
-	served, err := store.Seed(ctx)
+// seed applies the manifests of `serve DIR`. A document that DIR has as this or
+// another server served it last is left alone, even where somebody applied another
+// since: a restart never takes back what an operator did.
+func seed(ctx context.Context, by cluster.ServerName, store *etcd.Store, applier *api.Applier, set *manifest.Set, log *slog.Logger) error {
+	served, err := store.Seeds(ctx)
 	if err != nil {
 		return err
 	}
@@ -31,7 +32,7 @@ func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *man
 		sum := sha256.Sum256(body)
 		key := cluster.DocumentKey(d.Ref())
 		now[key] = hex.EncodeToString(sum[:])
-		if served[key] != now[key] {
+		if !slices.ContainsFunc(served, func(seed map[string]string) bool { return seed[key] == now[key] }) {
 			changed = append(changed, d)
 		}
 	}
@@ -45,5 +46,5 @@ func seed(ctx context.Context, store *etcd.Store, applier *api.Applier, set *man
 	for _, m := range set.Places(out.Advice) {
 		log.Warn("a manifest may not say what was meant", "at", m.String())
 	}
-	return store.PutSeed(ctx, now)
+	return store.PutSeed(ctx, by, now)
 }

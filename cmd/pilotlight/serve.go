@@ -11,13 +11,16 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/join"
 	"github.com/pilotlight/pilotlight/cluster/manifest"
 )
 
 // options is what `serve` is told.
 type options struct {
-	dir     string
+	dir     string // empty: what is applied is served, and no more
 	data    string
+	name    cluster.ServerName
 	http    netip.AddrPort
 	https   netip.AddrPort
 	etcd    netip.AddrPort
@@ -32,11 +35,12 @@ type options struct {
 
 func newServe(c *cli) *cobra.Command {
 	o := options{}
-	var http, https, etcd, peer, logFormat, logLevel string
+	var http, https, etcd, peer, name, logFormat, logLevel string
 	cmd := &cobra.Command{
-		Use:   "serve DIR",
+		Use:   "serve [DIR]",
 		Short: "Boot machines from the manifests in DIR, and keep their sites running",
-		Long: `Boot machines from the manifests in DIR, and keep their sites running.
+		Long: `Boot machines from the manifests in DIR, and keep their sites running. Without
+DIR, what was applied is served; a server that joined others needs none.
 
 Everything is in this one process: DHCP, TFTP and HTTP for machines that boot,
 HTTPS for hosts that join and for operators, and etcd, in which all that was
@@ -44,17 +48,29 @@ applied is kept. Stopped and started again it goes on where it was. A document
 that changed in DIR since the last start is applied; one that did not is left as
 operators have it now.`,
 		Example: "  pilotlight serve /etc/pilotlight/site",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			o.dir, o.data = a[0], c.data
+			o.data = c.data
+			if len(a) > 0 {
+				o.dir = a[0]
+			}
 			for _, f := range []struct {
 				flag, text string
 				to         *netip.AddrPort
 			}{{"http", http, &o.http}, {"https", https, &o.https}, {"etcd", etcd, &o.etcd}, {"etcd-peer", peer, &o.peer}} {
 				var err error
+				if f.text == "" && f.to == &o.peer {
+					continue
+				}
 				if *f.to, err = listenAddress(f.text); err != nil {
 					return usageError{fmt.Errorf("--%s %w", f.flag, err)}
 				}
+			}
+			if err := checkPeer(o.peer); err != nil {
+				return usageError{fmt.Errorf("--etcd-peer %w", err)}
+			}
+			if o.name = cluster.ServerName(name); name != "" && !join.ValidServerName(o.name) {
+				return usageError{fmt.Errorf("--name %q is no name of a host", name)}
 			}
 			for _, f := range []struct{ flag, text string }{{"dhcp", o.dhcp}, {"pxe", o.pxe}, {"tftp", o.tftp}} {
 				if _, err := listenAddress(f.text); err != nil && f.text != "" {
@@ -72,7 +88,8 @@ operators have it now.`,
 	f.StringVar(&http, "http", ":8080", "HTTP: scripts, kernels, images, configs, metrics")
 	f.StringVar(&https, "https", ":8443", "HTTPS: join, operators, registry")
 	f.StringVar(&etcd, "etcd", ":2379", "the embedded etcd, for the agents")
-	f.StringVar(&peer, "etcd-peer", "127.0.0.1:2380", "the embedded etcd, for other servers")
+	f.StringVar(&peer, "etcd-peer", "", "ADDRESS:PORT at which other servers reach the embedded etcd (default: as at the last start, 127.0.0.1:2380 at the first)")
+	f.StringVar(&name, "name", "", "this server's name among several (default: as at the last start, the machine's name at the first)")
 	f.StringVar(&o.dhcp, "dhcp", ":67", "DHCP; an empty value turns it off whatever the networks say")
 	f.StringVar(&o.dhcp6, "dhcp6", ":547", "DHCPv6; an empty value turns it off whatever the networks say")
 	f.StringVar(&o.pxe, "pxe", ":4011", "where UEFI asks what to boot on networks with dhcp: proxy; an empty value turns it off")
@@ -115,11 +132,15 @@ func newLogger(c *cli, format, level string) (*slog.Logger, error) {
 // serve reads the manifests, starts everything, says what it serves, and stops
 // it in order when ctx ends. Where a manifest is wrong nothing is started.
 func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
-	set, err := manifest.LoadWhole(draftVerifier().verify, o.dir)
-	if err != nil {
-		return err
+	set := new(manifest.Set)
+	if o.dir != "" {
+		var err error
+		if set, err = manifest.LoadWhole(draftVerifier().verify, o.dir); err != nil {
+			return err
+		}
 	}
 	if o.agent == "" {
+		var err error
 		if o.agent, err = siblingAgent(); err != nil {
 			return err
 		}

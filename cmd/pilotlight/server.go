@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,12 +33,15 @@ type server struct {
 	log     *slog.Logger
 	cards   atomic.Pointer[[]card] // this machine's
 	data    *dataDir
+	place   place
 	member  *etcd.Member
 	store   *etcd.Store
 	snap    atomic.Pointer[cluster.Snapshot]
-	changed chan struct{} // the control loop looks again
+	fellows atomic.Pointer[[]cluster.Server] // that share the etcd
+	changed chan struct{}                    // the control loop looks again
 	metrics *prometheus.Registry
 	intro   *join.Introducer
+	inviter *join.Inviter
 	api     *api.Server
 	boot    *bootServices
 	group   *errgroup.Group
@@ -66,8 +70,10 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 			return nil, err
 		}
 	}
-	if err := seed(running, s.store, &s.api.Applier, set, log); err != nil {
-		return nil, err
+	if o.dir != "" {
+		if err := seed(running, s.place.Name, s.store, &s.api.Applier, set, log); err != nil {
+			return nil, err
+		}
 	}
 	fresh, err := s.store.Load(running)
 	if err != nil {
@@ -88,9 +94,22 @@ func (s *server) startData(context.Context) (err error) {
 		return err
 	}
 	s.cards.Store(&found)
-	own := netip.AddrPortFrom(loopbackIfAny(s.o.https.Addr()), s.o.https.Port())
-	if s.data, err = openDataDir(s.o.data, serverNames(), addresses(found), "https://"+own.String()); err != nil {
+	if s.data, err = lockDataDir(s.o.data); err != nil {
 		return err
+	}
+	known, err := s.data.place()
+	if err != nil {
+		return err
+	}
+	s.place = settlePlace(known, s.o.name, s.o.peer)
+	own := netip.AddrPortFrom(loopbackIfAny(s.o.https.Addr()), s.o.https.Port())
+	if err := s.data.fill(serverNames(), s.ownAddresses(found), "https://"+own.String()); err != nil {
+		return err
+	}
+	if s.place != known {
+		if err := s.data.putPlace(s.place); err != nil {
+			return err
+		}
 	}
 	return s.loadCertificate()
 }
@@ -104,20 +123,24 @@ func loopbackIfAny(a netip.Addr) netip.Addr {
 }
 
 func (s *server) startEtcd(ctx context.Context) (err error) {
-	s.member, err = etcd.StartMember(ctx, etcd.MemberConfig{
-		Name: "pilotlight", Dir: s.data.join("etcd"), Client: s.o.etcd, Peer: s.o.peer, Logger: s.log,
-		TLS: etcd.Files{Cert: s.data.join("server", "server.crt"), Key: s.data.join("server", "server.key"), CA: s.data.join("ca", "ca.crt")},
-	})
+	config := s.data.member(s.place, s.o.etcd)
+	config.Logger = s.log
+	if s.member, err = etcd.StartMember(ctx, config); err != nil {
+		return err
+	}
+	client, err := s.data.etcdClient()
 	if err != nil {
 		return err
 	}
-	config, err := s.data.etcdClient()
-	if err != nil {
+	if s.store, err = etcd.Open(etcd.ClientConfig{Endpoints: []string{s.ownEtcd()}, TLS: client, Logger: s.log}); err != nil {
 		return err
 	}
-	endpoint := netip.AddrPortFrom(loopbackIfAny(s.o.etcd.Addr()), s.o.etcd.Port())
-	if s.store, err = etcd.Open(etcd.ClientConfig{Endpoints: []string{"https://" + endpoint.String()}, TLS: config, Logger: s.log}); err != nil {
-		return err
+	at := s.member.Standing()
+	s.reach(at)
+	if url := "https://" + s.place.Peer.String(); at.Peer != url {
+		if err := s.store.Tell(ctx, at.ID, url); err != nil {
+			return err
+		}
 	}
 	return s.store.EnsureAuth(ctx)
 }
@@ -130,6 +153,7 @@ func (s *server) prepare(ctx context.Context) error {
 	}
 	s.snap.Store(snap)
 	s.intro = &join.Introducer{CA: s.data.ca, Records: s.store, Nodes: s.store, Auditor: s.store, Logger: s.log}
+	s.inviter = &join.Inviter{CA: s.data.ca, Secrets: s.data.identity.Export, Invites: s.store, Auditor: s.store, Logger: s.log, Add: s.addServer}
 	if s.boot, err = newBootServices(s); err != nil {
 		return err
 	}
@@ -137,14 +161,14 @@ func (s *server) prepare(ctx context.Context) error {
 	s.api = &api.Server{
 		Applier: api.Applier{Store: s.store, Verify: s.boot.verifier().verify},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
-		Machines: s.boot, Logger: s.log, Running: ctx,
+		Machines: s.boot, Servers: s, Logger: s.log, Running: ctx,
 	}
 	return nil
 }
 
 // startFollowing keeps the snapshot and every host's assignment true.
 func (s *server) startFollowing(ctx context.Context) error {
-	loop := &control.Loop{Store: s.store, Identity: s.data.identity, Snapshot: s.Snapshot, Logger: s.log}
+	loop := &control.Loop{Store: s.store, Identity: s.data.identity, Snapshot: s.Snapshot, Servers: s.servers, Logger: s.log}
 	next := make(chan *cluster.Snapshot)
 	s.group.Go(func() error { return ignoreEnd(ctx, s.store.Watch(ctx, s.Snapshot(), next)) })
 	s.group.Go(func() error {
@@ -166,17 +190,16 @@ func (s *server) startFollowing(ctx context.Context) error {
 	s.group.Go(func() error { s.boot.keepImages(ctx); return nil })
 	s.group.Go(func() error { s.store.Notify(ctx, s.changed); return nil })
 	s.group.Go(func() error {
-		s.store.Lead(ctx, serverNames()[0], func(leading context.Context) { loop.Run(leading, s.changed) })
+		s.store.Lead(ctx, string(s.place.Name), func(leading context.Context) {
+			var doing sync.WaitGroup
+			doing.Go(func() { s.promote(leading) })
+			loop.Run(leading, s.changed)
+			doing.Wait()
+		})
 		return nil
 	})
-	s.group.Go(func() error {
-		select {
-		case err := <-s.member.Err():
-			return fmt.Errorf("etcd stopped: %w", err)
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	s.group.Go(func() error { return s.member.Wait(ctx) })
+	s.followFellows(ctx)
 	return nil
 }
 
@@ -206,6 +229,7 @@ func (s *server) startHTTPS(ctx context.Context) error {
 	for _, path := range []string{join.PathJoin, join.PathCertificates, join.PathRenew, join.PathInstalled} {
 		mux.Handle(path, introductions)
 	}
+	mux.Handle(join.PathServer, s.inviter.Handler())
 	mux.Handle(registry.Prefix, images)
 	s.health(mux)
 	return s.listenHTTP(ctx, s.o.https, &http.Server{Handler: mux, TLSConfig: s.secureConfig()}, "--https")
@@ -288,14 +312,21 @@ func (s *server) close() error {
 // describe says in a few lines what is served and where.
 func (s *server) describe(w io.Writer) {
 	snap := s.Snapshot()
+	from := "what was applied"
+	if s.o.dir != "" {
+		from = s.o.dir
+	}
 	fmt.Fprintf(w, "pilotlight %s serves %s, %s, %s from %s\n", version,
 		plural(len(snap.Documents(cluster.KindHost)), "host"), plural(len(snap.Documents(cluster.KindSite)), "site"),
-		plural(len(snap.Documents(cluster.KindNetwork)), "network"), s.o.dir)
+		plural(len(snap.Documents(cluster.KindNetwork)), "network"), from)
 	for _, line := range s.boot.describe() {
 		fmt.Fprintln(w, "  "+line)
 	}
 	fmt.Fprintf(w, "  https  %s  join, operators, registry\n", s.o.https)
 	fmt.Fprintf(w, "  etcd   %s  agents, each with its own certificate\n", s.o.etcd)
+	if s.place.Several {
+		fmt.Fprintf(w, "  peers  %s  other servers; this one is %s\n", s.place.Peer, s.place.Name)
+	}
 	fmt.Fprintf(w, "  next   pilotlight host list%s\n", dataFlag(s.o.data))
 }
 
