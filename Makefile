@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 BUILD     = build
 
-.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration firmware storm tools firmware-tools clean
+.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration firmware firmware-all firmware-kinds storm tools firmware-tools clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,6 +26,15 @@ integration: tools build ## real clients against the real server, in network nam
 
 firmware: firmware-tools ## emulated machines boot beside somebody else's DHCP server (root)
 	$(GO) test -tags integration,firmware -run '^TestFirmware' -count 1 -timeout 60m -v ./boot
+
+# What firmware of other kinds boots, fetched by examples/loaders/debian.
+KINDS = $(CURDIR)/$(BUILD)/firmware
+firmware-all: firmware firmware-kinds ## and firmware of every kind that Debian has, to Debian's kernel (root; twenty minutes)
+	PILOTLIGHT_FIRMWARE=$(KINDS) $(GO) test -tags integration,firmware -run '^TestMatrix' -count 1 -timeout 60m -v ./boot
+firmware-kinds: firmware-tools
+	$(call install,ovmf-ia32 qemu-system-arm qemu-efi-aarch64 u-boot-qemu grub-common)
+	@test -e $(KINDS)/arm64/vmlinuz || { export DEBIAN_CACHE=$(KINDS)/packages; \
+	  ./examples/loaders/debian loaders $(KINDS)/loaders && ./examples/loaders/debian kernel amd64 $(KINDS)/amd64 && ./examples/loaders/debian kernel arm64 $(KINDS)/arm64; }
 
 STORM ?= -machines 1000 -servers 1
 storm: tools ## a thousand simulated machines boot at once, and a server is killed half-way (root; minutes)

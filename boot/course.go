@@ -44,6 +44,9 @@ func LeftToDisk(a netip.Addr, owner func(netip.Addr) (cluster.Identity, bool), s
 		return "", false // whoever asks for its script is told so
 	}
 	t.Install = installs.Of(h.HostName())
+	if t.Install.Phase == cluster.InstallBegun {
+		return "", false // this may be its last try, which is counted; the config that it asks for next knows
+	}
 	mode, why := CourseOf(t)
 	return fmt.Sprintf("host %s: %s", h.Name, why), mode == cluster.BootLocal
 }

@@ -52,6 +52,7 @@ type Reply struct {
 	URL    string // or an absolute URL
 	Why    string // for logs and for explain; set in a zero Reply too
 	Local  bool   // the machine is left to its disk; a loader is one that is not there
+	Chain  bool   // it is iPXE, and the loader is a newer one: Request.Chained the next time
 }
 
 // IsZero reports whether the machine gets no boot options.
@@ -76,21 +77,22 @@ func Decide(q Request, t cluster.Target, p Policy) (Reply, error) {
 	case t.Image == nil:
 		return Reply{}, errNoImage(t)
 	}
-	family, known := families[q.Arch()]
+	family, known := familyOf(q)
 	switch {
 	case !known:
-		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, which pilotlight does not boot: set its firmware to BIOS, UEFI x64 or UEFI arm64 network boot",
+		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, which pilotlight does not boot: set its firmware to network boot by BIOS, UEFI (x64, IA32 or arm64) or U-Boot",
 			t.Host.Name, q.MAC, q.Arch())
-	case family.Machine() != imageArch(t.Image):
+	case family.Machine() != ImageArch(t.Image):
 		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, but its image %s is for %s: set image: in profile %s to one with arch: %s",
-			t.Host.Name, q.MAC, q.Arch(), t.Image.Name, imageArch(t.Image), t.Profile.Name, family.Machine())
-	case q.IsIPXE() && canHTTP(q):
+			t.Host.Name, q.MAC, family, t.Image.Name, ImageArch(t.Image), t.Profile.Name, family.Machine())
+	case family == UBootX86, family == UBootARM64:
+		return Reply{Loader: UBootScriptFile, Why: "U-Boot fetches its pxelinux.cfg by TFTP"}, nil
+	}
+	by := p.Loaders.by(t.Profile.Loader, family, q)
+	if q.IsIPXE() && by != BIOSPXELINUX && lacks(q, family) == "" {
 		return Reply{URL: p.Server.URL + EntryPath, Why: "iPXE runs the script"}, nil
 	}
-	if s, ok := signed[family]; ok && t.Profile.Loader == cluster.LoaderGRUB {
-		family = s
-	}
-	return decideLoader(q, t, family, p)
+	return decideLoader(q, t, by, p)
 }
 
 // LeaveFile is the name of a loader that is not there. UEFI that cannot load what
@@ -102,12 +104,12 @@ const LeaveFile = "boot-from-disk"
 // loader's exit (sidero#413). UEFI does so too, but only after it has asked for a
 // minute whether nobody has any ("PXE-E16: No valid offer received", OVMF of
 // Debian 12), so it is given one that fails. iPXE that already runs is told to
-// leave.
+// leave. U-Boot and a Raspberry Pi go on by themselves.
 func decideLocal(q Request, why string, p Policy) Reply {
-	switch family := families[q.Arch()]; {
-	case q.IsIPXE() && canHTTP(q):
+	switch family, _ := familyOf(q); {
+	case q.IsIPXE() && lacks(q, family) != "HTTP":
 		return Reply{URL: p.Server.URL + EntryPath, Why: why, Local: true}
-	case q.IsIPXE(), family == BIOS, family == "":
+	case q.IsIPXE(), family == BIOS, family == "", family == Pi, q.Class == ClassUBoot:
 		return Reply{Why: why, Local: true}
 	case q.Class == ClassHTTP:
 		return Reply{URL: p.Server.URL + LoaderPath + LeaveFile, Why: why, Local: true}
@@ -125,25 +127,40 @@ func decideLoader(q Request, t cluster.Target, family Family, p Policy) (Reply, 
 	switch {
 	case loader == "":
 		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, for which there is no loader: put one of %s into the directory of loaders",
-			t.Host.Name, q.MAC, q.Arch(), strings.Join(Candidates[family], ", "))
+			t.Host.Name, q.MAC, family, strings.Join(Candidates[family], ", "))
+	case family == BIOSPXELINUX:
+		return Reply{Loader: loader, Why: "PXELINUX, as profile " + t.Profile.Name + " has it"}, nil
+	case q.IsIPXE() && q.Chained:
+		// What it was chained to is no better: once more would be for ever.
+		return Reply{}, fmt.Errorf("host %s (%s) asks as an iPXE without %s again, after it was given %s: put a newer build of it into the directory of loaders",
+			t.Host.Name, q.MAC, lacks(q, family), loader)
 	case q.IsIPXE():
-		// An iPXE built without HTTP cannot fetch the script. It needs the
-		// whole URL: a bare name it may take for a path of its own (tinkerbell).
-		return Reply{URL: p.Server.TFTP(loader), Why: "iPXE without HTTP is chained to one that has it"}, nil
-	case q.Class == ClassHTTP && isSigned(family):
-		return Reply{}, fmt.Errorf("host %s (%s) asks as %s, and profile %s has loader: grub, which is booted by PXE only: set its firmware to PXE over IPv4",
-			t.Host.Name, q.MAC, q.Arch(), t.Profile.Name)
+		// It needs the whole URL: a bare name it may take for a path of its own (tinkerbell).
+		return Reply{URL: p.Server.TFTP(loader), Chain: true, Why: "iPXE without " + lacks(q, family) + " is chained to one that has it"}, nil
 	case q.Class == ClassHTTP:
 		return Reply{URL: p.Server.URL + LoaderPath + loader, Why: q.Arch().String() + " fetches its loader by HTTP"}, nil
 	}
 	return Reply{Loader: loader, Why: q.Arch().String() + " fetches its loader by TFTP"}, nil
 }
 
-// canHTTP reports whether iPXE can fetch the script. One that does not list its
-// features is taken at its best.
-func canHTTP(q Request) bool { return len(q.Features) == 0 || q.Has(FeatureHTTP) }
+// lacks names what iPXE has to have to run the script and does not list. One that
+// lists no features is taken at its best.
+func lacks(q Request, f Family) string {
+	switch {
+	case len(q.Features) == 0:
+		return ""
+	case !q.Has(FeatureHTTP):
+		return "HTTP"
+	case (f == BIOS || f == BIOSPXELINUX) && !q.Has(FeatureBzImage):
+		return "bzImage"
+	case f != BIOS && f != BIOSPXELINUX && !q.Has(FeatureEFI):
+		return "EFI"
+	}
+	return ""
+}
 
-func imageArch(i *cluster.Image) cluster.Arch {
+// ImageArch returns the architecture that an image is for.
+func ImageArch(i *cluster.Image) cluster.Arch {
 	if i.Arch == "" {
 		return cluster.X86_64
 	}

@@ -30,9 +30,8 @@ func GRUBEntry() []byte {
 	return []byte(b.String())
 }
 
-// GRUBScript returns the GRUB config of one machine that boots so. GRUB 2.06, the
-// one that Debian 12 signs, fetches by HTTP from port 80 only; from any other
-// server it takes kernel and initial RAM disks by TFTP.
+// GRUBScript returns the GRUB config of one machine that boots so. It takes kernel
+// and initial RAM disks by TFTP: those that Debian 12 signs have no HTTP in them.
 func GRUBScript(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error) {
 	if mode == cluster.BootLocal {
 		// It was told so by DHCP before it fetched a loader, so something has
@@ -48,9 +47,6 @@ func GRUBScript(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error
 		return nil, err
 	}
 	base := "(tftp)/" + GRUBImagePath + t.Image.Name
-	if v.Server.URL == "http://"+v.Server.Addr.String() {
-		base = "(http," + v.Server.Addr.String() + ")" + ImagePath + t.Image.Name
-	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "echo %s\n", grubWord(fmt.Sprintf("pilotlight: host %s boots image %s, profile %s, mode %s", t.Host.Name, t.Image.Name, t.Profile.Name, mode)))
 	fmt.Fprintf(&b, "linux %s/kernel", base)

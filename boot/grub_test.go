@@ -22,8 +22,8 @@ boot
 	web := visit
 	web.Server = boot.ServerAt(netip.MustParseAddr("10.0.0.1"), 80, 443)
 	got, err = boot.GRUBScript(cluster.BootLive, live(), web)
-	if err != nil || !strings.Contains(string(got), "linux (http,10.0.0.1)/images/flatcar/kernel ") || !strings.Contains(string(got), "initrd (http,10.0.0.1)/images/flatcar/initrd/0 ") {
-		t.Errorf("from port 80: error %v, got:\n%s", err, got)
+	if err != nil || !strings.Contains(string(got), "linux (tftp)/images/flatcar/kernel ") {
+		t.Errorf("from port 80, by TFTP all the same: error %v, got:\n%s", err, got)
 	}
 	quoted := live()
 	quoted.Variables["console"] = "it's;$x"
@@ -38,21 +38,25 @@ boot
 func TestDecideSigned(t *testing.T) {
 	target := target()
 	target.Profile = &cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Loader: cluster.LoaderGRUB}
-	policy := boot.Policy{Server: here, Loaders: boot.Loaders{boot.BIOS: "undionly.kpxe", boot.X64: "snponly.efi", boot.X64Signed: "shimx64.efi"}}
+	policy := boot.Policy{Server: here, Loaders: boot.Loaders{boot.BIOS: "undionly.kpxe", boot.X64: "snponly.efi", boot.X64GRUB: "shimx64.efi"}}
 	for what, row := range map[string]struct {
 		q           boot.Request
 		loader, err string
 	}{
 		"UEFI":      {boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{7}}, "shimx64.efi", ""},
 		"BIOS":      {boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{0}}, "undionly.kpxe", ""},
-		"UEFI HTTP": {boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{16}}, "", "booted by PXE only"},
+		"UEFI HTTP": {boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{16}}, "", "put one of grubx64-http.efi"},
 	} {
 		r, err := boot.Decide(row.q, target, policy)
 		if r.Loader != row.loader || (err != nil) != (row.err != "") || err != nil && !strings.Contains(err.Error(), row.err) {
 			t.Errorf("%s: %+v, %v", what, r, err)
 		}
 	}
-	delete(policy.Loaders, boot.X64Signed)
+	policy.Loaders[boot.X64GRUBHTTP] = "grubx64-http.efi"
+	if r, err := boot.Decide(boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{16}}, target, policy); err != nil || r.URL != "http://10.0.0.1:8080/loaders/grubx64-http.efi" {
+		t.Errorf("HTTP Boot with a GRUB for it: %+v, %v", r, err)
+	}
+	delete(policy.Loaders, boot.X64GRUB)
 	if _, err := boot.Decide(boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{7}}, target, policy); err == nil || !strings.Contains(err.Error(), "put one of shimx64.efi") {
 		t.Errorf("without a shim: %v", err)
 	}

@@ -4,9 +4,12 @@ package boot_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,6 +31,7 @@ import (
 	"github.com/pilotlight/pilotlight/boot/httpboot"
 	"github.com/pilotlight/pilotlight/boot/tftp"
 	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/clustertest"
 )
 
 // These tests run real clients against the real servers, in two network
@@ -43,8 +47,15 @@ const (
 	hostAddr   = "10.77.0.50"
 	serverEnv  = "PILOTLIGHT_BOOT_TEST_SERVER"  // the directory that the servers keep their state in
 	dhcpEnv    = "PILOTLIGHT_BOOT_TEST_DHCP"    // the network's dhcp:, when it is not authoritative
+	loadersEnv = "PILOTLIGHT_BOOT_TEST_LOADERS" // the directory of loaders, when it is not Debian's ipxe
 	solicitEnv = "PILOTLIGHT_BOOT_TEST_SOLICIT" // the interface on which a router is to be asked for
 )
+
+// uBootMAC is what Debian's U-Boot for QEMU's arm64 board says, whatever its card has.
+var uBootMAC = cluster.MAC{0x52, 0x52, 0x52, 0x52, 0x52, 0x52}
+
+// piMAC is piAddress.
+var piMAC = cluster.MAC{0xdc, 0xa6, 0x32, 0x01, 0x36, 0xc2}
 
 func TestMain(m *testing.M) {
 	run := serve
@@ -81,10 +92,14 @@ func serve(dir string) error {
 	}
 	defer leases.file.Close()
 	recorder := &boot.Recorder{Boots: boots{filepath.Join(dir, "boots")}, Logger: log}
-	loaders := os.DirFS("/usr/lib/ipxe")
-	d := &dhcp.Server{Snapshot: snapshot, Leases: leases, Loaders: boot.FindLoaders(loaders), HTTPPort: 8080, Recorder: recorder, Logger: log}
-	f := &tftp.Server{Root: loaders, Snapshot: snapshot, Owner: d.LentTo, Recorder: recorder, Logger: log}
-	h := &httpboot.Handler{Snapshot: snapshot, Owner: d.LentTo, Neighbour: d.Neighbour, Files: files{}, Configs: configs{}, Loaders: loaders, HTTPPort: 8080, Recorder: recorder, Logger: log}
+	loaders := os.DirFS(cmp.Or(os.Getenv(loadersEnv), "/usr/lib/ipxe"))
+	installs := &boot.Installs{Store: new(clustertest.Memory)}
+	d := &dhcp.Server{Snapshot: snapshot, Leases: leases, Loaders: boot.FindLoaders(loaders), Installs: installs, HTTPPort: 8080, Recorder: recorder, Logger: log}
+	h := &httpboot.Handler{Snapshot: snapshot, Owner: d.LentTo, Neighbour: d.Neighbour, Files: files{}, Configs: configs{}, Loaders: loaders, Installs: installs, HTTPPort: 8080, Recorder: recorder, Logger: log}
+	f := &tftp.Server{Root: loaders, Left: h.Left, Snapshot: snapshot, Owner: d.LentTo, Recorder: recorder, Logger: log,
+		Files: func(ctx context.Context, client netip.Addr, name string) (fs.File, error) {
+			return h.File(ctx, client, boot.ServerAt(netip.MustParseAddr(serverAddr), 8080, 0), name)
+		}}
 
 	udp67, err := net.ListenPacket("udp4", ":67")
 	if err != nil {
@@ -120,6 +135,7 @@ func serve(dir string) error {
 	}
 	var running sync.WaitGroup
 	running.Go(func() { recorder.Run(ctx) })
+	running.Go(func() { installs.Run(ctx) })
 	running.Go(func() { complain(d.Serve(ctx, udp67)) })
 	running.Go(func() { complain(d.ServePXE(ctx, udp4011)) })
 	running.Go(func() { d.Watch(ctx) })
@@ -141,7 +157,7 @@ func documents(dir string, mode cluster.DHCPMode) []cluster.Document {
 	mac, _ := cluster.ParseMAC(hostMAC)
 	pool, _ := cluster.ParseRange("10.77.1.0-10.77.255.254")
 	network := &cluster.Network{Meta: cluster.Meta{Name: "lan"}, CIDR: netip.MustParsePrefix("10.77.0.0/16"), DHCP: mode}
-	host := &cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac}, Profile: "web"}
+	host := &cluster.Host{Meta: cluster.Meta{Name: "web1"}, MACs: []cluster.MAC{mac, uBootMAC, piMAC}, Profile: "web"}
 	if mode == "" {
 		network.DHCP, network.Pools = cluster.DHCPAuthoritative, []cluster.Range{pool}
 		network.Gateway, network.Domain = netip.MustParseAddr("10.77.0.254"), "lab.test"
@@ -153,14 +169,22 @@ func documents(dir string, mode cluster.DHCPMode) []cluster.Document {
 	if mode == "" {
 		docs = append(docs, behindRelay(network, far)...)
 	}
-	return append(docs, []cluster.Document{
-		&cluster.Image{
-			Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: filepath.Join(dir, "kernel"), SHA256: "k"},
-			Initrd: []cluster.File{{URL: filepath.Join(dir, "initrd"), SHA256: "i"}},
-			Rootfs: &cluster.File{URL: filepath.Join(dir, "rootfs"), SHA256: "r"},
-		},
-		&cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"console=ttyS0", "test.config.url={{.ConfigURL}}"}},
-	}...)
+	image := &cluster.Image{
+		Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: filepath.Join(dir, "kernel"), SHA256: "k"},
+		Initrd: []cluster.File{{URL: filepath.Join(dir, "initrd"), SHA256: "i"}},
+		Rootfs: &cluster.File{URL: filepath.Join(dir, "rootfs"), SHA256: "r"},
+	}
+	profile := &cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"console=ttyS0", "test.config.url={{.ConfigURL}}"}}
+	for name, doc := range map[string]any{"image.json": image, "profile.json": profile} { // what a test wants otherwise
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err == nil {
+			err = json.Unmarshal(text, doc)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			complain(err)
+		}
+	}
+	return append(docs, image, profile)
 }
 
 func complain(err error) {

@@ -67,6 +67,14 @@ var nobody = otherServer{"nobody", func(*beside, string) []string { return []str
 // newBeside makes the network, and starts both servers on it.
 func newBeside(t *testing.T, other otherServer, boot, mode string) *beside {
 	t.Helper()
+	b := newLAN(t)
+	b.start(other, boot, mode)
+	return b
+}
+
+// newLAN makes the network.
+func newLAN(t *testing.T) *beside {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("these tests make network namespaces: run them as root")
 	}
@@ -105,6 +113,13 @@ func newBeside(t *testing.T, other otherServer, boot, mode string) *beside {
 	b.ip("-n " + b.other + " addr add " + otherAddr + "/16 dev o0")
 	b.ip("-n " + b.other + " link set o0 up")
 	b.ip("-n " + b.client + " link set c0 address " + hostMAC + " up")
+	return b
+}
+
+// start starts both servers.
+func (b *beside) start(other otherServer, boot, mode string) {
+	b.t.Helper()
+	t := b.t
 	b.rival = filepath.Join(b.dir, other.name+".log")
 	b.daemon(b.other, b.rival, nil, other.start(b, boot)...)
 	await(t, b.rival, other.ready, time.Minute)
@@ -116,7 +131,6 @@ func newBeside(t *testing.T, other otherServer, boot, mode string) *beside {
 			t.Logf("the servers' log:\n%s\n%s's log:\n%s", read(b.log), other.name, read(b.rival))
 		}
 	})
-	return b
 }
 
 func (b *beside) ip(args string) {

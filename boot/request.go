@@ -50,11 +50,13 @@ func (a Arch) String() string {
 // client wants.
 type Class string
 
-// The classes. An operating system sends neither of the two that firmware does.
+// The classes. An operating system sends none of those that firmware does.
 const (
 	ClassNone Class = ""
 	ClassPXE  Class = "PXEClient"
 	ClassHTTP Class = "HTTPClient"
+
+	ClassUBoot Class = "U-Boot" // U-Boot.armv8
 )
 
 // Feature is a tag in iPXE's encapsulated options (DHCP option 175).
@@ -78,6 +80,7 @@ type Request struct {
 	Vendor   string    // the whole vendor class, for people
 	IPXE     bool      // its user class says so
 	Features []Feature // of iPXE; empty when it did not say
+	Chained  bool      // it was given another iPXE a moment ago
 	Network  *cluster.Network
 	Relay    netip.Addr // the relay that it came through; zero when none
 }

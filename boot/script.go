@@ -49,6 +49,24 @@ func Entry(s Server) []byte {
 	return []byte(b.String())
 }
 
+// AutoexecFile is what iPXE for UEFI looks for beside itself, by the way that it
+// came, and runs in place of its usual boot (since 2021). A signed iPXE takes no
+// script in any other way.
+const AutoexecFile = "autoexec.ipxe"
+
+// Autoexec returns that script: Entry, behind DHCP, which nobody has run yet.
+func Autoexec(s Server) []byte {
+	var b strings.Builder
+	b.WriteString("#!ipxe\n\n")
+	for _, w := range waits {
+		fmt.Fprintf(&b, "dhcp && goto up ||\necho pilotlight: no address; again in %d s\nsleep %d\n", w, w)
+	}
+	b.WriteString("echo pilotlight: giving up; the machine reboots\nreboot\n\n:up\n")
+	_, entry, _ := strings.Cut(string(Entry(s)), "\n\n")
+	b.WriteString(entry)
+	return []byte(b.String())
+}
+
 // Visit is a machine that fetches its script or its config.
 type Visit struct {
 	Identity cluster.Identity

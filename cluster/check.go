@@ -223,11 +223,14 @@ func (c *checker) image(i *Image) {
 	if i.Rootfs != nil {
 		c.file("rootfs", *i.Rootfs)
 	}
+	if i.FDT != nil {
+		c.file("fdt", *i.FDT)
+	}
 }
 
 func (c *checker) profile(p *Profile) {
 	oneOf(c, "boot", p.Boot, BootLive, BootInstall, BootLocal)
-	oneOf(c, "loader", p.Loader, LoaderIPXE, LoaderGRUB)
+	oneOf(c, "loader", p.Loader, LoaderIPXE, LoaderGRUB, LoaderPXELINUX)
 	c.installation(p)
 	if p.Image != "" {
 		c.needs("image", KindImage, string(p.Image))

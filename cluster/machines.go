@@ -60,6 +60,7 @@ type Image struct {
 	Kernel File     `json:"kernel"`           // the kernel
 	Initrd []File   `json:"initrd,omitempty"` // the initial RAM disks, in order
 	Rootfs *File    `json:"rootfs,omitempty"` // what the initial RAM disk fetches; {{ .RootfsURL }} in args
+	FDT    *File    `json:"fdt,omitempty"`    // a device tree that U-Boot or a Raspberry Pi hands to the kernel in place of its own
 	Args   []string `json:"args,omitempty"`   // kernel arguments that the image needs; a template each
 }
 
@@ -83,9 +84,12 @@ const IntroduceToken Introduce = "token"
 type Loader string
 
 // The loaders. GRUB, behind a shim, is what distributions sign for Secure Boot.
+// PXELINUX is for BIOS; UEFI machines get iPXE beside it.
 const (
 	LoaderIPXE Loader = "ipxe"
 	LoaderGRUB Loader = "grub"
+
+	LoaderPXELINUX Loader = "pxelinux"
 )
 
 // Config is the template of what a host is told, in one of three languages.
@@ -102,7 +106,7 @@ type Profile struct {
 	Meta
 	Image     ImageName      `json:"image,omitempty"`     // what it boots
 	Boot      BootMode       `json:"boot,omitempty"`      // live (the default); install: run the installer once, then boot from the disk; local: leave the machine to its disk
-	Loader    Loader         `json:"loader,omitempty"`    // ipxe (the default); grub: a signed shim and GRUB, for UEFI machines with Secure Boot on
+	Loader    Loader         `json:"loader,omitempty"`    // ipxe, or grub where there is no iPXE (the default); ipxe; grub: a signed shim and GRUB, for UEFI machines with Secure Boot on; pxelinux: for BIOS machines
 	Install   *Installation  `json:"install,omitempty"`   // for boot: install: the disk, and what the installer gets
 	Args      []string       `json:"args,omitempty"`      // kernel arguments; a template each
 	Config    Config         `json:"config,omitzero"`     // what its hosts are told, with boot: install the installed system; at most one of

@@ -76,7 +76,11 @@ func (e *exchange) parameters(p *dhcpv4.DHCPv4) []cluster.EncodedOption {
 	if n.Gateway.Is4() {
 		set(3, n.Gateway.AsSlice())
 	}
-	set(6, addresses(n.DNS))
+	// UEFI puts the name servers into the device path of what it loads by HTTP Boot,
+	// and GRUB 2.06 does not find its network in such a one. Our URLs need no names.
+	if q := &e.m.request; q.Class != boot.ClassHTTP || q.IsIPXE() {
+		set(6, addresses(n.DNS))
+	}
 	set(12, []byte(e.hostname()))
 	set(15, []byte(n.Domain))
 	if n.CIDR.Bits() < 31 {
@@ -113,6 +117,10 @@ func (e *exchange) bootOptions(p *dhcpv4.DHCPv4) {
 		p.Options[optClientMachineID] = id
 	}
 	switch {
+	case q.Arch() == boot.ArchPi:
+		// Beside a proxy or alone, it looks for these words and for nothing else.
+		p.Options[60] = []byte(boot.ClassPXE)
+		p.Options[43] = piMenu
 	case e.network.DHCP == cluster.DHCPProxy:
 		e.proxyOptions(p)
 	case q.IsIPXE():
@@ -123,6 +131,8 @@ func (e *exchange) bootOptions(p *dhcpv4.DHCPv4) {
 	case q.Class == boot.ClassHTTP:
 		// UEFI drops an HTTP boot offer that does not say so (HttpBootDhcp4.c).
 		p.Options[60] = []byte(boot.ClassHTTP)
+	case q.Class == boot.ClassUBoot:
+		// It names no menu and wants none.
 	case q.Arch() == boot.ArchBIOS:
 		// PXE 2.1: boot the file now, look for no boot server (43.6 = 8).
 		p.Options[60] = []byte(boot.ClassPXE)
@@ -133,6 +143,10 @@ func (e *exchange) bootOptions(p *dhcpv4.DHCPv4) {
 		// file (PxeBcDhcp4.c; FOG docs#188).
 	}
 }
+
+// piMenu is option 43 as a Raspberry Pi wants it, byte for byte as in its
+// documentation's trace of a boot: discovery control, a prompt, and a menu of one.
+var piMenu = []byte("\x06\x01\x03" + "\x0a\x04\x00PXE" + "\x09\x14\x00\x00\x11Raspberry Pi Boot" + "\xff")
 
 // address says where an answer goes (RFC 2131, section 4.1). a is the client's
 // address to be.

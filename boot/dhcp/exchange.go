@@ -102,7 +102,11 @@ func (e *exchange) decide() {
 	t, err := e.snap.Target(e.host, e.network)
 	if err == nil {
 		t.Install = e.s.Installs.Of(e.host.HostName())
+		e.m.request.Chained = e.s.chained.Before(e.m.request, e.m.transaction(), e.now)
 		e.reply, err = boot.Decide(e.m.request, t, boot.Policy{Server: e.server, Loaders: e.s.Loaders})
+	}
+	if e.m.kind == dhcpv4.MessageTypeRequest {
+		e.s.chained.Note(e.m.request, e.reply, e.m.transaction(), e.now)
 	}
 	if err != nil && e.s.quiet.says("decide "+e.host.Name) {
 		e.s.logger().Warn("a machine gets nothing to boot", "host", e.host.Name, "mac", e.m.mac, "error", err)

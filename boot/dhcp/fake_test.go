@@ -172,7 +172,10 @@ type rig struct {
 	stop   func()
 }
 
-var loaders = boot.Loaders{boot.BIOS: "undionly.kpxe", boot.X64: "snponly.efi"}
+var loaders = boot.Loaders{
+	boot.BIOS: "undionly.kpxe", boot.X64: "snponly.efi", boot.IA32GRUB: "grubnetia32.efi", boot.IA32GRUBHTTP: "grubia32-http.efi",
+	boot.ARM64GRUB: "shimaa64.efi", boot.ARM64GRUBHTTP: "grubaa64-http.efi", boot.Pi: "rpi/start4.elf",
+}
 
 func mac(n int) cluster.MAC { return cluster.MAC{0x52, 0x54, 0, byte(n >> 16), byte(n >> 8), byte(n)} }
 

@@ -50,7 +50,10 @@ func answerTo(t testing.TB, data []byte, docs ...cluster.Document) (*exchange, *
 
 // The packets were sent by QEMU 7.2's iPXE ROM (1.0.0+git-20190125) on SeaBIOS,
 // by OVMF 2022.11 booting by PXE and by HTTP, by Debian's snponly.efi that both
-// then ran, and by busybox's udhcpc in an initial RAM disk.
+// then ran, and by busybox's udhcpc in an initial RAM disk; by OVMF for IA32 and by
+// AAVMF, of the same release, likewise; by U-Boot 2023.01 for QEMU's arm64 and x86
+// boards. The Raspberry Pi's are made as its documentation has them, and that of an
+// old iPXE by leaving features out.
 func TestFirmware(t *testing.T) {
 	files, err := filepath.Glob("testdata/firmware/*.hex")
 	if err != nil || len(files) == 0 {
@@ -67,7 +70,7 @@ func TestFirmware(t *testing.T) {
 				t.Fatal(err)
 			}
 			docs := documents()
-			docs[3].(*cluster.Host).MACs = []cluster.MAC{{0x52, 0x54, 0, 0x77, 0, 1}}
+			seen(docs, name)
 			docs[3].(*cluster.Host).UUID = "12345678-9abc-def0-1122-334455667788"
 			e, p := answerTo(t, data, docs...)
 			q := e.m.request
@@ -87,6 +90,16 @@ func TestFirmware(t *testing.T) {
 				t.Errorf("the answer has %d bytes; a client that does not say more takes 548", n)
 			}
 		})
+	}
+}
+
+// seen makes web1 the machine that sent a packet, with an image for it.
+func seen(docs []cluster.Document, name string) {
+	docs[3].(*cluster.Host).MACs = []cluster.MAC{{0x52, 0x54, 0, 0x77, 0, 1}, {0x52, 0x52, 0x52, 0x52, 0x52, 0x52}, {0xdc, 0xa6, 0x32, 1, 0x36, 0xc2}}
+	for _, of := range []string{"aavmf", "arm64", "pi4"} {
+		if strings.Contains(name, of) {
+			docs[1].(*cluster.Image).Arch = cluster.AArch64
+		}
 	}
 }
 
@@ -117,6 +130,9 @@ func TestBootOptions(t *testing.T) {
 		{"option 97 comes back", append(pxe(7), with(97, id...)), "snponly.efi", map[uint8]string{97: string(id)}, nil},
 		{"option 97 of a wrong length does not", append(pxe(7), with(97, 0, 1, 2)), "snponly.efi", nil, []uint8{97}},
 		{"option 97 of a wrong type does not", append(pxe(7), with(97, bytes.Repeat([]byte{7}, 17)...)), "snponly.efi", nil, []uint8{97}},
+		{"UEFI IA32 is like x64", pxe(6), "grubnetia32.efi", map[uint8]string{67: "grubnetia32.efi\x00"}, []uint8{60, 43}},
+		{"UEFI by HTTP gets no name servers, for GRUB's sake", []dhcpv4.Modifier{with(60, []byte("HTTPClient:Arch:00015:UNDI:003000")...), with(93, 0, 15), with(55, 1, 3, 6, 67)}, "http://10.0.0.1:8080/loaders/grubia32-http.efi", map[uint8]string{60: "HTTPClient"}, []uint8{6, 43}},
+		{"U-Boot on x86 sends no option 93", []dhcpv4.Modifier{with(60, []byte("U-Boot")...)}, "boot.scr.uimg", map[uint8]string{66: "10.0.0.1\x00"}, []uint8{43, 60, 175}},
 		{"an operating system gets nothing to boot", nil, "", nil, []uint8{43, 60, 66, 67, 175}},
 	} {
 		t.Run(row.quirk, func(t *testing.T) {

@@ -81,10 +81,15 @@ func decode(in inbound) (*message, error) {
 	}
 	m.request.Class = class(m.request.Vendor)
 	m.request.Archs = archs(p.Options[optClientSystemArch], m.request.Vendor)
+	if m.request.Class == boot.ClassPXE && isPi(m.mac, p.Options[optClientMachineID]) {
+		m.request.Archs = []boot.Arch{boot.ArchPi} // it says that it is a BIOS
+	}
 	m.uuids = machineIDs(p.Options[optClientMachineID])
 	m.request.UUID = m.uuids[0]
 	return m, nil
 }
+
+func (m *message) transaction() string { return string(m.packet.TransactionID[:]) }
 
 // addr4 returns the zero Addr for 0.0.0.0 and for what is no address.
 func addr4(ip net.IP) netip.Addr {
@@ -97,7 +102,7 @@ func addr4(ip net.IP) netip.Addr {
 }
 
 func class(vendor string) boot.Class {
-	for _, c := range []boot.Class{boot.ClassPXE, boot.ClassHTTP} {
+	for _, c := range []boot.Class{boot.ClassPXE, boot.ClassHTTP, boot.ClassUBoot} {
 		if strings.HasPrefix(vendor, string(c)) {
 			return c
 		}
@@ -118,7 +123,28 @@ func archs(option []byte, vendor string) []boot.Arch {
 			out = append(out, boot.Arch(n))
 		}
 	}
+	if len(out) == 0 {
+		switch { // BOOTP_VCI_STRING of U-Boot's cmd/Kconfig
+		case strings.HasPrefix(vendor, "U-Boot.armv8"):
+			out = []boot.Arch{boot.ArchUBoot64}
+		case strings.HasPrefix(vendor, "U-Boot.arm"):
+			out = []boot.Arch{boot.ArchUBoot32}
+		}
+	}
 	return out
+}
+
+// piMakers are the beginnings of the hardware addresses of Raspberry Pis (IEEE's
+// registry: Raspberry Pi Foundation and Trading).
+var piMakers = [][3]byte{
+	{0xb8, 0x27, 0xeb}, {0xdc, 0xa6, 0x32}, {0xe4, 0x5f, 0x01}, {0x28, 0xcd, 0xc1}, {0xd8, 0x3a, 0xdd}, {0x2c, 0xcf, 0x67}, {0x88, 0xa2, 0x9e},
+}
+
+// isPi reports whether firmware is a Raspberry Pi's, which says no more of itself
+// than an old network card's ROM. A Pi 4's identifier begins with its name
+// (DHCP_OPTION97 of its EEPROM; 0x34695052 is "RPi4").
+func isPi(mac cluster.MAC, id []byte) bool {
+	return slices.Contains(piMakers, [3]byte(mac[:3])) || len(id) == 17 && string(id[1:4]) == "RPi"
 }
 
 // hasUserClass reports whether option 77 names a class. iPXE sends the bare

@@ -28,12 +28,19 @@ const ipxePriority = 0x01 // of two proxy offers, and of two file names, it take
 // takes the file from the offer; so does iPXE, which waits for proxy offers by
 // itself, and UEFI HTTP Boot, which knows no port 4011.
 func asksAgain(q *boot.Request) bool {
-	return q.Class == boot.ClassPXE && !q.IsIPXE() && q.Arch() != boot.ArchBIOS
+	return q.Class == boot.ClassPXE && !q.IsIPXE() && q.Arch() != boot.ArchBIOS && q.Arch() != boot.ArchPi
 }
+
+// knowsProxies reports whether a client takes what to boot from an offer without
+// an address. U-Boot would take the offer, and have no address.
+func knowsProxies(q *boot.Request) bool { return q.Class != boot.ClassUBoot }
 
 // ProxyWay says for people how firmware comes to its boot file on a network
 // with dhcp: proxy.
 func ProxyWay(q boot.Request) string {
+	if !knowsProxies(&q) {
+		return "not told by us, as U-Boot knows no proxy DHCP: have the other server name this one (next-server, siaddr)"
+	}
 	if asksAgain(&q) {
 		return "on port 4011, where our offer sends it"
 	}
@@ -85,7 +92,7 @@ func (e *exchange) beside() *outbound {
 	}
 	e.decide()
 	m := e.m
-	if e.host == nil || e.reply.IsZero() || !m.request.IsFirmware() {
+	if e.host == nil || e.reply.IsZero() || !m.request.IsFirmware() || !knowsProxies(&m.request) {
 		return nil
 	}
 	switch {

@@ -100,7 +100,7 @@ func TestProxyOptions(t *testing.T) {
 		{"UEFI asks again on port 4011: option 60 without 43 (edk2#6944)", pxe(7), "snponly.efi", map[uint8]string{60: "PXEClient", 66: "10.0.0.1\x00", 67: "snponly.efi\x00"}, []uint8{43, 175}},
 		{"EBC is x64", pxe(9), "snponly.efi", map[uint8]string{60: "PXEClient"}, []uint8{43}},
 		{"UEFI HTTP Boot drops what does not say HTTPClient", http, "http://10.0.0.1:8080/loaders/snponly.efi", map[uint8]string{60: "HTTPClient", 67: "http://10.0.0.1:8080/loaders/snponly.efi\x00"}, []uint8{43}},
-		{"iPXE is not told that there is no proxy, and ours counts more", pxe(0, ipxe, with(175, 0x13, 1, 1)), script, map[uint8]string{60: "PXEClient", 175: "\x01\x01\x01", 67: script + "\x00"}, []uint8{43}},
+		{"iPXE is not told that there is no proxy, and ours counts more", pxe(0, ipxe, with(175, 0x13, 1, 1, 0x18, 1, 1)), script, map[uint8]string{60: "PXEClient", 175: "\x01\x01\x01", 67: script + "\x00"}, []uint8{43}},
 		{"iPXE on UEFI has no need of port 4011", pxe(7, ipxe), script, map[uint8]string{60: "PXEClient", 175: "\x01\x01\x01"}, []uint8{43}},
 		{"iPXE that was loaded by HTTP Boot", append(http[:2:2], ipxe), script, map[uint8]string{60: "PXEClient"}, []uint8{43}},
 		{"option 97 comes back", pxe(7, with(97, id...)), "snponly.efi", map[uint8]string{97: string(id)}, nil},
@@ -160,7 +160,7 @@ func TestProxyAnswers(t *testing.T) {
 		{"of a machine that no document names", 67, on67(packetOf(discover, mac(9), pxe(7)...)), 0, ""},
 		{"of a BIOS host that boots from its disk", 67, on67(packetOf(discover, mac(3), pxe(0)...)), 0, ""},
 		{"of a UEFI host that does, which would look for a minute", 67, on67(packetOf(discover, mac(3), pxe(7)...)), offer, "255.255.255.255:68"},
-		{"of an architecture that is not booted", 67, on67(packetOf(discover, known, pxe(6)...)), 0, ""},
+		{"of an architecture that is not booted", 67, on67(packetOf(discover, known, pxe(10)...)), 0, ""},
 		{"a REQUEST to the other server", 67, on67(packetOf(request, known, pxe(7, requested("10.0.0.70"), serverID("10.0.0.2"))...)), 0, ""},
 		{"who renews", 67, on67(packetOf(request, known, pxe(7, ciaddr("10.0.0.70"))...)), 0, ""},
 		{"who reboots", 67, on67(packetOf(request, known, pxe(7, requested("10.0.0.70"))...)), 0, ""},
@@ -307,7 +307,7 @@ func TestFirmwareBeside(t *testing.T) {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			data := readHex(t, name)
 			docs := office()
-			docs[3].(*cluster.Host).MACs = []cluster.MAC{{0x52, 0x54, 0, 0x77, 0, 1}}
+			seen(docs, name)
 			in, port := inbound{data: data, to: broadcast}, 67
 			if strings.HasPrefix(name, "testdata/proxy") {
 				in, port = inbound{data: data, from: netip.MustParseAddrPort("10.0.0.70:4011"), to: netip.MustParseAddr("10.0.0.1")}, PXEPort

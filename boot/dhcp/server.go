@@ -69,6 +69,7 @@ type Server struct {
 	seen       sightings
 	neighbours Neighbours
 	rivals     rivals
+	chained    boot.Chained
 	misled     lately  // clients that took a proxy offer for an address
 	told       lately  // iPXE, what to boot beside another server
 	places     places  // of port 67

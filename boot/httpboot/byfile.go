@@ -3,9 +3,11 @@ package httpboot
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -15,73 +17,134 @@ import (
 )
 
 // File is for loaders that fetch files by name and say nothing of themselves, as
-// GRUB does by TFTP: its config, made for the machine that has the address, and
-// the files of images. Any other name is fs.ErrNotExist.
+// GRUB, PXELINUX, U-Boot and a Raspberry Pi do by TFTP: their configs, made for the
+// machine that has the address, and the files of images. Any other name is
+// fs.ErrNotExist.
 func (h *Handler) File(ctx context.Context, from netip.Addr, at boot.Server, name string) (fs.File, error) {
 	h.setUp.Do(h.init)
+	own, pis := boot.PiFile(name)
 	switch {
 	case name == boot.GRUBEntryPath:
 		return text(name, boot.GRUBEntry()), nil
+	case name == boot.UBootScriptFile:
+		return text(name, boot.UBootScript()), nil
+	case path.Base(name) == boot.AutoexecFile:
+		return text(name, boot.Autoexec(at)), nil
 	case name == boot.GRUBScriptPath:
-		body, err := h.grub(ctx, from, at)
-		if err != nil {
-			h.warnFile(from, name, err)
-			return nil, err
-		}
-		return text(name, body), nil
+		return h.made(ctx, from, at, name, "GRUB", boot.GRUBScript)
+	case boot.IsPXELINUXConfig(name):
+		return h.made(ctx, from, at, name, "pxelinux.cfg", boot.PXELINUXScript)
+	case own == boot.PiConfigFile:
+		return h.made(ctx, from, at, name, "Raspberry Pi", h.piConfig)
+	case own == boot.PiCommandLine, own == boot.PiKernel, own == boot.PiInitrd, own == boot.PiFDT:
+		return h.piFile(ctx, from, at, own)
+	case pis || h.isPis(own):
+		return h.piFirmware(own)
 	}
-	if rest, ok := strings.CutPrefix(name, boot.GRUBImagePath); ok {
+	if _, rest, ok := strings.Cut("/"+name, "/"+boot.GRUBImagePath); ok {
 		return h.imageFile(ctx, from, rest)
 	}
 	return nil, fs.ErrNotExist
 }
 
-func (h *Handler) grub(ctx context.Context, from netip.Addr, at boot.Server) ([]byte, error) {
+// Left says why the machine at an address is not to load a file: it boots from
+// its disk. A config that sends it there is not held back.
+func (h *Handler) Left(from netip.Addr, name string) (why string, left bool) {
+	if boot.IsPXELINUXConfig(name) {
+		return "", false
+	}
+	return boot.LeftToDisk(from, h.Owner, h.Snapshot(), h.Installs)
+}
+
+// byAddress finds the machine that has an address.
+func (h *Handler) byAddress(from netip.Addr, at boot.Server) (Machine, error) {
 	lent, ok := h.Owner(from)
 	if !ok {
-		return nil, notReady("%s is lent to nobody: boot the machine by DHCP", from)
+		return Machine{}, notReady("%s is lent to nobody: boot the machine by DHCP", from)
 	}
-	m, err := h.find(lent, from, at)
+	return h.find(lent, from, at)
+}
+
+// made makes a machine's config, by which it boots: if that is the installer's
+// boot it is counted.
+func (h *Handler) made(ctx context.Context, from netip.Addr, at boot.Server, name, by string,
+	make func(cluster.BootMode, cluster.Target, boot.Visit) ([]byte, error)) (fs.File, error) {
+	body, m, mode, err := h.makeFor(ctx, from, at, make)
 	if err != nil {
+		h.warnFile(from, name, err)
 		return nil, err
+	}
+	h.note(from, cluster.StepScript, fmt.Sprintf("profile %s, %s, by %s", m.Target.Profile.Name, mode, by))
+	return text(name, body), nil
+}
+
+func (h *Handler) makeFor(ctx context.Context, from netip.Addr, at boot.Server,
+	make func(cluster.BootMode, cluster.Target, boot.Visit) ([]byte, error)) ([]byte, Machine, cluster.BootMode, error) {
+	m, err := h.byAddress(from, at)
+	if err != nil {
+		return nil, m, "", err
 	}
 	mode, err := h.course(ctx, &m)
 	if err != nil {
-		return nil, err
+		return nil, m, mode, err
 	}
-	body, err := boot.GRUBScript(mode, m.Target, boot.Visit{Identity: m.Identity, Address: from, Server: at, Platform: "efi"})
+	body, err := make(mode, m.Target, boot.Visit{Identity: m.Identity, Address: from, Server: at, Platform: "efi"})
 	if err != nil {
-		return nil, notReady("%w", err)
+		return nil, m, mode, notReady("%w", err)
 	}
-	h.note(from, cluster.StepScript, fmt.Sprintf("profile %s, %s, by GRUB", m.Target.Profile.Name, mode))
-	return body, nil
+	return body, m, mode, nil
 }
 
-// imageFile opens a file of an image: NAME/kernel or NAME/initrd/N.
-func (h *Handler) imageFile(ctx context.Context, from netip.Addr, path string) (fs.File, error) {
-	name, what, _ := strings.Cut(path, "/")
+// imageFile opens a file of an image: NAME/kernel, NAME/initrd/N, NAME/fdt, or all
+// of its initial RAM disks as NAME/initrd.
+func (h *Handler) imageFile(ctx context.Context, from netip.Addr, file string) (fs.File, error) {
+	name, what, _ := strings.Cut(file, "/")
 	d, ok := h.Snapshot().Get(cluster.Ref{Kind: cluster.KindImage, Name: name})
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
 	i := d.(*cluster.Image)
-	file, step, detail := i.Kernel, cluster.StepKernel, i.Name
-	if digits, ok := strings.CutPrefix(what, "initrd/"); ok {
+	files, step, detail := []cluster.File{i.Kernel}, cluster.StepKernel, i.Name
+	digits, one := strings.CutPrefix(what, "initrd/")
+	switch {
+	case one:
 		n, err := strconv.Atoi(digits)
 		if err != nil || n < 0 || n >= len(i.Initrd) {
 			return nil, fs.ErrNotExist
 		}
-		file, step, detail = i.Initrd[n], cluster.StepInitrd, i.Name+" "+digits
-	} else if what != "kernel" {
+		files, step, detail = i.Initrd[n:n+1], cluster.StepInitrd, i.Name+" "+digits
+	case what == boot.AllInitrds && len(i.Initrd) > 0:
+		files, step = i.Initrd, cluster.StepInitrd
+	case what == boot.FDTFile && i.FDT != nil:
+		files, step, detail = []cluster.File{*i.FDT}, cluster.StepKernel, i.Name+" fdt"
+	case what != "kernel":
 		return nil, fs.ErrNotExist
 	}
-	f, err := h.Files.Open(ctx, file)
+	f, err := h.openAll(ctx, files)
 	if err != nil {
-		h.warnFile(from, path, err)
+		h.warnFile(from, file, err)
 		return nil, err
 	}
 	h.note(from, step, detail)
 	return f, nil
+}
+
+// openAll opens files to be read one behind the other.
+func (h *Handler) openAll(ctx context.Context, files []cluster.File) (fs.File, error) {
+	if len(files) == 1 {
+		return h.Files.Open(ctx, files[0])
+	}
+	var j joined
+	for _, f := range files {
+		part, err := h.Files.Open(ctx, f)
+		if err == nil {
+			err = j.add(part)
+		}
+		if err != nil {
+			return nil, errors.Join(err, j.Close())
+		}
+	}
+	return &j, nil
 }
 
 func (h *Handler) warnFile(from netip.Addr, name string, err error) {

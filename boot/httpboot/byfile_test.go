@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/pilotlight/pilotlight/boot"
 )
 
 func TestFile(t *testing.T) {
 	r := newRig(t)
+	r.handler.Loaders = fstest.MapFS{"snponly.efi": {}, "rpi/config.txt": {Data: []byte("gpu_mem=16\n")}, "rpi/start4.elf": {Data: []byte("the firmware")}}
 	at := boot.ServerAt(netip.MustParseAddr("10.0.0.1"), 8080, 8443)
 	for _, row := range []struct {
 		what, name string
@@ -30,6 +32,23 @@ func TestFile(t *testing.T) {
 		{"what an image has not", "images/node/passwd", addr1, "", fs.ErrNotExist.Error()},
 		{"an image that is not there", "images/none/kernel", addr1, "", fs.ErrNotExist.Error()},
 		{"an image that is being fetched", "images/far/kernel", addr1, "", "not ready"},
+		{"all initial RAM disks, one behind the other", "images/node/initrd", addr1, "first\x00\x00\x00second", ""},
+		{"all of an image that has none", "images/far/initrd", addr1, "", fs.ErrNotExist.Error()},
+		{"a device tree that there is not", "images/node/fdt", addr1, "", fs.ErrNotExist.Error()},
+		{"PXELINUX by its hardware address", "pxelinux.cfg/01-52-54-00-00-00-01", addr1, "APPEND config=http://10.0.0.1:8080/ignition?mac=52-54-00-00-00-01", ""},
+		{"PXELINUX by its UUID, first", "pxelinux.cfg/22345678-9abc-def0-1122-334455667788", addr1, "LINUX images/node/kernel", ""},
+		{"PXELINUX of an address that is lent to nobody", "pxelinux.cfg/default", netip.MustParseAddr("10.0.0.99"), "", "is lent to nobody"},
+		{"a kernel, from the folder that PXELINUX came from", "there/images/node/kernel", addr1, "the kernel", ""},
+		{"U-Boot's script", "boot.scr.uimg", addr1, "pxe get && pxe boot", ""},
+		{"iPXE's script beside itself", "x86_64-sb/autoexec.ipxe", addr1, "set script http://10.0.0.1:8080/ipxe?mac=", ""},
+		{"a Pi's config, the operator's in front", "9ffefdef/config.txt", addr1, "gpu_mem=16\n[all]\n# host web1 boots image node\n", ""},
+		{"a Pi's arguments", "9ffefdef/cmdline.txt", addr1, "config=http://10.0.0.1:8080/ignition?mac=52-54-00-00-00-01\n", ""},
+		{"a Pi's kernel", "9ffefdef/pilotlight/kernel", addr1, "the kernel", ""},
+		{"a Pi's initial RAM disks, by its address", "dc-a6-32-01-36-c2/pilotlight/initrd", addr1, "first\x00\x00\x00second", ""},
+		{"a Pi's firmware", "9ffefdef/start4.elf", addr1, "the firmware", ""},
+		{"a Pi's firmware without its folder", "start4.elf", addr1, "the firmware", ""},
+		{"what a Pi looks for and does without", "9ffefdef/recovery.elf", addr1, "", fs.ErrNotExist.Error()},
+		{"a way out of a Pi's folder", "9ffefdef/../snponly.efi", addr1, "", fs.ErrNotExist.Error()},
 		{"anything else", "snponly.efi", addr1, "", fs.ErrNotExist.Error()},
 	} {
 		t.Run(row.what, func(t *testing.T) {
@@ -56,7 +75,8 @@ func TestFile(t *testing.T) {
 	for _, e := range b.Events {
 		steps = append(steps, string(e.Step)+" "+e.Detail)
 	}
-	if s := strings.Join(steps, ", "); s != "script profile web, live, by GRUB, kernel node, initrd node 1" {
+	if s := strings.Join(steps, ", "); s != "script profile web, live, by GRUB, kernel node, initrd node 1, initrd node, "+
+		"script profile web, live, by pxelinux.cfg, script profile web, live, by Raspberry Pi" {
 		t.Errorf("the timeline is %s", s)
 	}
 }

@@ -2,6 +2,7 @@ package httpboot_test
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -114,5 +115,62 @@ func TestInstallLoopEnds(t *testing.T) {
 	}
 	if got := boots(); ran != cluster.MaxInstalls || !strings.Contains(got, leavesToDisk) || !strings.Contains(got, "pilotlight host reinstall web1") {
 		t.Errorf("the installer was booted %d times; then: %s", ran, got)
+	}
+}
+
+// The same by each way that TFTP has: three boots that run the installer, each of
+// which may ask more than once, with all that it fetches; and then never again.
+func TestInstallLoopEndsByTFTP(t *testing.T) {
+	for what, row := range map[string]struct{ config, then, runs string }{
+		"GRUB":         {"grub/machine.cfg", "images/node/kernel", runsInstaller},
+		"U-Boot":       {"pxelinux.cfg/01-52-54-00-00-00-01", "images/node/kernel", runsInstaller},
+		"Raspberry Pi": {"9ffefdef/config.txt", "9ffefdef/pilotlight/kernel", "kernel=pilotlight/kernel"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r, _, _ := installing(t)
+			at, now, ran := boot.ServerAt(netip.MustParseAddr("10.0.0.1"), 8080, 8443), time.Now(), 0
+			get := func(name string) string { // as TFTP does
+				if why, left := r.handler.Left(addr1, name); left {
+					return "left: " + why
+				}
+				f, err := r.handler.File(t.Context(), addr1, at, name)
+				if err != nil {
+					return err.Error()
+				}
+				defer f.Close()
+				b, err := io.ReadAll(f)
+				if err != nil {
+					t.Error(err)
+				}
+				return string(b)
+			}
+			for range 10 {
+				now = now.Add(time.Hour)
+				r.handler.Recorder.Record(boot.Sighting{MAC: mac1, Host: "web1", Firmware: true, Event: cluster.Event{Step: cluster.StepDHCP, At: now}})
+				first := get(row.config)
+				if again := get(row.config); strings.Contains(first, row.runs) && again != first {
+					t.Errorf("asked again in the same boot:\n%s\nthen:\n%s", first, again)
+				}
+				if !strings.Contains(first, row.runs) {
+					if got := get(row.then); !strings.HasPrefix(got, "left: host web1") {
+						t.Errorf("a kernel when it is left to its disk: %s", got)
+					}
+					continue
+				}
+				ran++
+				if got := get(row.then); got != "the kernel" {
+					t.Errorf("boot %d: %s", ran, got)
+				}
+				if got := get("9ffefdef/cmdline.txt"); what == "Raspberry Pi" && !strings.Contains(got, runsInstaller) {
+					t.Errorf("boot %d: its arguments are %s", ran, got)
+				}
+			}
+			if ran != cluster.MaxInstalls {
+				t.Errorf("the installer was booted %d times", ran)
+			}
+			if got := get(row.config); strings.Contains(got, runsInstaller) || !strings.Contains(got, "disk") && !strings.Contains(got, "DISK") && !strings.Contains(got, "LOCALBOOT") {
+				t.Errorf("then: %s", got)
+			}
+		})
 	}
 }

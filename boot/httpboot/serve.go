@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"path"
 	"strconv"
 	"time"
 
@@ -219,6 +220,10 @@ func (h *Handler) loader(w http.ResponseWriter, r *http.Request) error {
 	if why, left := boot.LeftToDisk(client(r), h.Owner, h.Snapshot(), h.Installs); left {
 		http.Error(w, "pilotlight: "+why, http.StatusNotFound) // no error: it was told to ask (boot.LeaveFile)
 		return nil
+	}
+	if path.Base(name) == boot.AutoexecFile {
+		h.record(r, cluster.StepLoader, "http "+name)
+		return send(w, r, Body{Data: boot.Autoexec(h.server(r)), ContentType: scriptType})
 	}
 	f, err := h.Loaders.Open(name)
 	if err != nil {

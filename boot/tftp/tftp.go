@@ -39,9 +39,9 @@ type Server struct {
 	// elsewhere. fs.ErrNotExist sends a request on to Root; nil has nothing.
 	Files func(ctx context.Context, client netip.Addr, name string) (fs.File, error)
 
-	// Left says why the machine at an address is to load nothing: it boots from
+	// Left says why the machine at an address is not to load a file: it boots from
 	// its disk. nil leaves none to theirs.
-	Left func(netip.Addr) (why string, left bool)
+	Left func(client netip.Addr, name string) (why string, left bool)
 
 	BlockSize  int                                       // the largest block, if the path bears it; 0 is 1468
 	Snapshot   func() *cluster.Snapshot                  // may be nil: then nothing is recorded
@@ -220,9 +220,14 @@ func (s *Server) refuse(log *slog.Logger, name string, err error) {
 }
 
 // isProbe reports whether a file is one that loaders look for and do without:
-// iPXE its script, shim what may revoke it, GRUB its modules, words and fonts.
+// iPXE its script, shim what may revoke it, GRUB its modules, words and fonts,
+// U-Boot a device tree, and a Raspberry Pi much of what is in its own folder.
 func isProbe(name string) bool {
-	return slices.Contains([]string{"autoexec.ipxe", "revocations.efi", "shim_certificate.efi"}, path.Base(name)) || strings.HasPrefix(name, "grub/")
+	if _, pi := boot.PiFile(name); pi {
+		return true
+	}
+	return slices.Contains([]string{boot.AutoexecFile, "revocations.efi", "shim_certificate.efi", "bootsig.bin"}, path.Base(name)) ||
+		strings.HasPrefix(name, "grub/") || strings.HasPrefix(name, "dtb/")
 }
 
 // leftError is for a machine that is to load nothing.
@@ -269,7 +274,7 @@ func (s *Server) open(ctx context.Context, r request, client netip.Addr) (fs.Fil
 		return nil, errNotFile
 	}
 	if s.Left != nil {
-		if why, left := s.Left(client); left {
+		if why, left := s.Left(client, clean); left {
 			return nil, &leftError{why}
 		}
 	}

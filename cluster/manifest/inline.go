@@ -35,6 +35,9 @@ func (d *decoder) inline(doc cluster.Document) {
 		if doc.Rootfs != nil {
 			d.locate("rootfs.url", &doc.Rootfs.URL)
 		}
+		if doc.FDT != nil {
+			d.locate("fdt.url", &doc.FDT.URL)
+		}
 	}
 }
 

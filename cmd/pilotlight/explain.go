@@ -17,10 +17,19 @@ var firmwares = []struct {
 	name    string
 	request boot.Request
 }{
-	{"BIOS", boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{0}}},
-	{"UEFI x64", boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{7}}},
-	{"UEFI x64 HTTP", boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{16}}},
+	{"BIOS", boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{boot.ArchBIOS}}},
+	{"UEFI x64", boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{boot.ArchX64}}},
+	{"UEFI x64 HTTP", boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{boot.ArchX64HTTP}}},
+	{"UEFI IA32", boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{boot.ArchIA32}}},
+	{"UEFI IA32 HTTP", boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{boot.ArchIA32HTTP}}},
+	{"UEFI arm64", boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{boot.ArchARM64}}},
+	{"UEFI arm64 HTTP", boot.Request{Class: boot.ClassHTTP, Archs: []boot.Arch{boot.ArchARM64HTTP}}},
+	{"U-Boot x86", boot.Request{Class: boot.ClassUBoot, Archs: []boot.Arch{boot.ArchBIOS}}},
+	{"U-Boot arm64", boot.Request{Class: boot.ClassUBoot, Archs: []boot.Arch{boot.ArchUBoot64}}},
+	{"Raspberry Pi", boot.Request{Class: boot.ClassPXE, Archs: []boot.Arch{boot.ArchPi}}},
+	{"iPXE of before HTTP", boot.Request{Class: boot.ClassPXE, IPXE: true, Features: []boot.Feature{boot.FeatureBzImage}, Archs: []boot.Arch{boot.ArchBIOS}}},
 	{"iPXE", boot.Request{Class: boot.ClassPXE, IPXE: true, Archs: []boot.Arch{0}}},
+	{"iPXE on arm64", boot.Request{Class: boot.ClassPXE, IPXE: true, Archs: []boot.Arch{boot.ArchARM64}}},
 }
 
 // Explain implements api.Machines, with the functions that serve.
@@ -222,8 +231,11 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 	e.DHCP = map[string]string{}
 	for _, f := range firmwares {
 		q := f.request
-		if over6 := t.Network != nil && t.Network.CIDR.Addr().Is6(); over6 && q.Arch() == boot.ArchBIOS && !q.IsIPXE() {
+		if over6 := t.Network != nil && t.Network.CIDR.Addr().Is6(); over6 && !boots6(q) {
 			continue // there is no such firmware
+		}
+		if t.Image != nil && boot.MachineOf(q.Arch()) != boot.ImageArch(t.Image) {
+			continue // a machine that the image is not for
 		}
 		q.MAC, q.UUID, q.Serial, q.Network = id.MAC, id.UUID, id.Serial, t.Network
 		e.DHCP[f.name] = b.explainFirmware(q, t, at)
@@ -235,6 +247,14 @@ func (b *bootServices) explainBoot(t cluster.Target, id cluster.Identity, e *api
 		return
 	}
 	e.Script = string(script)
+}
+
+// boots6 reports whether firmware of a kind boots over IPv6: UEFI, and iPXE.
+func boots6(q boot.Request) bool {
+	if q.IsIPXE() {
+		return len(q.Features) == 0
+	}
+	return q.Class != boot.ClassUBoot && q.Arch() != boot.ArchBIOS && q.Arch() != boot.ArchPi
 }
 
 // explainFirmware says what DHCP answers to one asker.

@@ -133,6 +133,9 @@ func filesOf(image *cluster.Image) []imageFile {
 	if image.Rootfs != nil {
 		out = append(out, imageFile{"rootfs", *image.Rootfs})
 	}
+	if image.FDT != nil {
+		out = append(out, imageFile{"fdt", *image.FDT})
+	}
 	return out
 }
 

@@ -105,7 +105,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		return nil, err
 	}
 	b.tftp = &tftp.Server{
-		Root: b.loaders, Files: b.bootFile, Left: b.left, Snapshot: s.Snapshot, Owner: b.lentTo, Recorder: b.recorder,
+		Root: b.loaders, Files: b.bootFile, Snapshot: s.Snapshot, Owner: b.lentTo, Recorder: b.recorder,
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
 	b.http = &httpboot.Handler{
@@ -114,6 +114,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
 	}
+	b.tftp.Left = b.http.Left
 	return b, nil
 }
 

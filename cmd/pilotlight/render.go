@@ -84,7 +84,7 @@ func (c *cli) writeExplanation(e api.Explanation) {
 	if len(e.DHCP) > 0 {
 		fmt.Fprintln(c.out, "\nDHCP answers")
 		for _, firmware := range slices.Sorted(maps.Keys(e.DHCP)) {
-			fmt.Fprintf(c.out, "  %-14s %s\n", firmware, e.DHCP[firmware])
+			fmt.Fprintf(c.out, "  %-19s %s\n", firmware, e.DHCP[firmware])
 		}
 	}
 	if e.Script != "" {
