@@ -127,6 +127,11 @@ func (s *server) startBoot(ctx context.Context) error {
 	s.group.Go(func() error { b.installs.Run(ctx); return nil })
 	s.group.Go(func() error { s.store.WatchLeases(ctx, b.learnAll, b.learn); return nil })
 	s.group.Go(func() error { b.admits.run(ctx); return nil })
+	leases, at, err := s.store.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	b.learnAll(leases, at) // HTTP asks to whom an address is lent, whether DHCP serves yet or not
 	if err := b.ensureDHCP(ctx); err != nil {
 		return err
 	}
