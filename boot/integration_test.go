@@ -249,6 +249,8 @@ func (j *journal) Commit(_ context.Context, put, _ []cluster.Lease) (cluster.Rev
 // boots writes each timeline to a file of its own.
 type boots struct{ dir string }
 
+func (b boots) DropBoot(context.Context, cluster.Boot) error { return nil }
+
 func (b boots) SaveBoot(_ context.Context, t cluster.Boot) error {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return err

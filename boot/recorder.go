@@ -16,6 +16,9 @@ import (
 type Boots interface {
 	// SaveBoot keeps a boot, in the place of what was kept of it before.
 	SaveBoot(ctx context.Context, b cluster.Boot) error
+
+	// DropBoot removes one that turned out to be a part of another.
+	DropBoot(ctx context.Context, b cluster.Boot) error
 }
 
 // The recorder's defaults.
@@ -42,21 +45,24 @@ type Sighting struct {
 // zero value records, and saves when it has Boots and runs.
 type Recorder struct {
 	Boots    Boots
-	Logger   *slog.Logger  // nil is silence
-	Remember int           // hosts; default DefaultRemember
-	Flush    time.Duration // default DefaultFlush
+	Server   cluster.ServerName // this one, among those that share the store
+	Logger   *slog.Logger       // nil is silence
+	Remember int                // hosts; default DefaultRemember
+	Flush    time.Duration      // default DefaultFlush
 
-	mu     sync.Mutex
-	boots  map[cluster.MAC]*list.Element // of *timeline
-	recent list.List                     // most recently changed first
-	dirty  map[*timeline]bool
+	mu      sync.Mutex
+	boots   map[cluster.MAC]*list.Element // of *timeline
+	recent  list.List                     // most recently changed first
+	dirty   map[*timeline]bool
+	dropped []cluster.Boot // saved, and parts of others
 
 	failing bool // Run's alone: the last save failed, and was logged
 }
 
 type timeline struct {
-	boot cluster.Boot
-	last time.Time
+	boot  cluster.Boot
+	last  time.Time
+	saved bool // under its ID
 }
 
 // Record adds what was seen to the machine's timeline. Machines that no
@@ -135,9 +141,17 @@ func (r *Recorder) find(mac cluster.MAC) *timeline {
 	return nil
 }
 
-// begin forgets the machine's last boot, and the host that was silent longest
-// when there are too many.
+// begin begins a boot with what was seen.
 func (r *Recorder) begin(s Sighting) *timeline {
+	return r.put(cluster.Boot{
+		ID:   s.Event.At.UTC().Format("2006-01-02T15:04:05.000000000Z"),
+		Host: s.Host, MAC: s.MAC,
+	})
+}
+
+// put forgets the machine's last boot for another, and the host that was silent
+// longest when there are too many.
+func (r *Recorder) put(b cluster.Boot) *timeline {
 	if r.boots == nil {
 		r.boots = make(map[cluster.MAC]*list.Element)
 		r.dirty = make(map[*timeline]bool)
@@ -146,7 +160,7 @@ func (r *Recorder) begin(s Sighting) *timeline {
 	if limit <= 0 {
 		limit = DefaultRemember
 	}
-	if e, ok := r.boots[s.MAC]; ok {
+	if e, ok := r.boots[b.MAC]; ok {
 		old := r.recent.Remove(e).(*timeline)
 		if len(r.dirty) > limit { // nothing could be saved for long
 			delete(r.dirty, old)
@@ -158,11 +172,8 @@ func (r *Recorder) begin(s Sighting) *timeline {
 		delete(r.boots, old.boot.MAC)
 		delete(r.dirty, old)
 	}
-	t := &timeline{boot: cluster.Boot{
-		ID:   s.Event.At.UTC().Format("2006-01-02T15:04:05.000000000Z"),
-		Host: s.Host, MAC: s.MAC,
-	}}
-	r.boots[s.MAC] = r.recent.PushFront(t)
+	t := &timeline{boot: b}
+	r.boots[b.MAC] = r.recent.PushFront(t)
 	return t
 }
 
@@ -220,9 +231,11 @@ func (r *Recorder) save(ctx context.Context) {
 	changed := r.changed()
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
+	defer func() { r.drop(ctx) }()
 	for i, t := range changed {
 		r.mu.Lock()
 		b := t.copy()
+		b.Server, t.saved = r.Server, true
 		delete(r.dirty, t)
 		r.mu.Unlock()
 		err := r.Boots.SaveBoot(ctx, b)
@@ -238,6 +251,19 @@ func (r *Recorder) save(ctx context.Context) {
 			r.logger().Warn("timelines of boots are not saved; it is tried until it works", "host", b.Host, "boots", len(changed)-i, "error", err)
 		}
 		return
+	}
+}
+
+// drop removes what was saved as boots of their own, and was not.
+func (r *Recorder) drop(ctx context.Context) {
+	r.mu.Lock()
+	parts := r.dropped
+	r.dropped = nil
+	r.mu.Unlock()
+	for _, b := range parts {
+		if err := r.Boots.DropBoot(ctx, b); err != nil {
+			r.logger().Warn("a boot is listed twice", "host", b.Host, "boot", b.ID, "error", err)
+		}
 	}
 }
 

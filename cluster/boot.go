@@ -65,4 +65,6 @@ type Boot struct {
 	Host   HostName `json:"host,omitempty"`
 	MAC    MAC      `json:"mac"`
 	Events []Event  `json:"events"`
+
+	Server ServerName `json:"server,omitempty"` // that saved it last
 }

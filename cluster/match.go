@@ -5,6 +5,11 @@ import (
 	"strings"
 )
 
+// IsZero reports whether every host is taken, also where labels are there and are none.
+func (m Match) IsZero() bool {
+	return len(m.Labels) == 0 && m.MAC == "" && m.UUID == "" && m.Serial == "" && m.SwitchPort.IsZero() && m.Network == "" && m.Arch == ""
+}
+
 // takes reports whether every field of m that is set holds for h on network n.
 func (m Match) takes(h *Host, n *Network) bool {
 	for k, v := range m.Labels {

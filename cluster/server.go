@@ -21,9 +21,7 @@ type Server struct {
 
 // Equal reports whether two servers say the same of themselves.
 func (s Server) Equal(o Server) bool {
-	same := slices.Equal(s.Addresses, o.Addresses)
-	s.Addresses, o.Addresses = nil, nil
-	return same && s.Name == o.Name && s.HTTP == o.HTTP && s.HTTPS == o.HTTPS && s.Etcd == o.Etcd && s.Votes == o.Votes
+	return slices.Equal(s.Addresses, o.Addresses) && s.Name == o.Name && s.HTTP == o.HTTP && s.HTTPS == o.HTTPS && s.Etcd == o.Etcd && s.Votes == o.Votes
 }
 
 // From returns the address at which a machine on a network finds the server: one

@@ -183,7 +183,7 @@ func ratios(a, b []float64) (out []float64) {
 
 func median(of []float64) float64 {
 	of = slices.Sorted(slices.Values(of))
-	return of[len(of)/2]
+	return (of[(len(of)-1)/2] + of[len(of)/2]) / 2
 }
 
 // bench is two namespaces and the files that are fetched.

@@ -10,6 +10,14 @@ import (
 	"github.com/pilotlight/pilotlight/cluster"
 )
 
+// DropBoot removes a boot of a host.
+func (s *Store) DropBoot(ctx context.Context, b cluster.Boot) error {
+	if _, err := s.client.Delete(ctx, cluster.BootKey(b.Host, b.ID)); err != nil {
+		return fmt.Errorf("remove boot %s of %s: %w", b.ID, b.Host, err)
+	}
+	return nil
+}
+
 // WatchBoots calls each with every boot of one host, or of all when h is empty,
 // that is saved from now on, until ctx ends. It calls ready once nothing is
 // missed any more.

@@ -74,6 +74,9 @@ func respond(w http.ResponseWriter, log *slog.Logger, out any, err error) {
 		writeJSON(w, http.StatusOK, out)
 	case errors.As(err, &refusal):
 		writeJSON(w, refusal.Status, map[string]string{"error": refusal.Reason})
+	case errors.Is(err, errBusy):
+		w.Header().Set("Retry-After", "2")
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"error": err.Error() + "; try again"})
 	default:
 		log.Error("introduction failed", "err", err)
 		w.Header().Set("Retry-After", "5")

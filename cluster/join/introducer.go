@@ -67,6 +67,7 @@ type Introducer struct {
 	OnInstalled func(context.Context, cluster.Token) error
 
 	limits limits
+	turns  turns
 }
 
 // ErrAlive says that no token is minted for a host whose agent is alive: a
@@ -160,6 +161,11 @@ func (i *Introducer) Introduce(ctx context.Context, from netip.Addr, r Request) 
 	if out, again, err := i.again(ctx, from, t, r); again || err != nil {
 		return out, err
 	}
+	leave, err := i.turn(ctx)
+	if err != nil {
+		return Response{}, err
+	}
+	defer leave()
 	refusal, err := i.judge(ctx, from, t, r)
 	if err != nil {
 		return Response{}, err
@@ -206,7 +212,13 @@ func (i *Introducer) again(ctx context.Context, from netip.Addr, t cluster.Token
 	if errors.As(err, &refusal) {
 		return Response{}, false, nil
 	}
-	return out, err == nil && out.Host == t.Host, err
+	if err != nil || out.Host != t.Host {
+		return out, false, err
+	}
+	if in, _, err := i.Records.Introduction(ctx, t.Host); err == nil && i.OnJoin != nil {
+		i.OnJoin(in) // the server that was to may have died; twice does no harm
+	}
+	return out, true, nil
 }
 
 // judge says why a token does not do, or nil. An error is ours.
@@ -325,6 +337,11 @@ func (i *Introducer) Certificate(ctx context.Context, keyHash string) (Response,
 	if err != nil {
 		return Response{}, err
 	}
+	leave, err := i.turn(ctx)
+	if err != nil {
+		return Response{}, err
+	}
+	defer leave()
 	if err := i.Nodes.AllowNode(ctx, h); err != nil { // an introduction may have come no further
 		return Response{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -91,7 +92,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		s.log.Warn("no boot loaders: machines without iPXE in their firmware cannot boot (Debian: apt install ipxe; or --loaders DIR)", "dir", s.o.loaders)
 	}
 	b.admits = newAdmission(s.Snapshot, b.makeHost, s.log)
-	b.recorder = &boot.Recorder{Boots: s.store, Logger: s.log}
+	b.recorder = &boot.Recorder{Boots: s.store, Server: s.place.Name, Logger: s.log}
 	b.dhcp = &dhcp.Server{
 		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, Admit: b.admits.admit, Fellow: s.isFellow,
 		HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
@@ -121,10 +122,16 @@ func newBootServices(s *server) (*bootServices, error) {
 func (s *server) startBoot(ctx context.Context) error {
 	b := s.boot
 	s.group.Go(func() error { b.recorder.Run(ctx); return nil })
+	s.group.Go(func() error { b.followBoots(ctx); return nil })
 	s.group.Go(func() error { b.watchReady(ctx); return nil })
 	s.group.Go(func() error { b.installs.Run(ctx); return nil })
 	s.group.Go(func() error { s.store.WatchLeases(ctx, b.learnAll, b.learn); return nil })
 	s.group.Go(func() error { b.admits.run(ctx); return nil })
+	leases, at, err := s.store.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	b.learnAll(leases, at) // HTTP asks to whom an address is lent, whether DHCP serves yet or not
 	if err := b.ensureDHCP(ctx); err != nil {
 		return err
 	}
@@ -137,6 +144,19 @@ func (s *server) startBoot(ctx context.Context) error {
 	s.health(mux)
 	mux.Handle("/", b.http)
 	return s.listenHTTP(ctx, s.o.http, &http.Server{Handler: mux}, "--http")
+}
+
+// followBoots takes over what other servers see machines do.
+func (b *bootServices) followBoots(ctx context.Context) {
+	for {
+		err := b.s.store.WatchBoots(ctx, "", func() {}, b.recorder.Learn)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+			b.s.log.Debug("watch of the boots ended; trying again", "err", err)
+		}
+	}
 }
 
 // learnAll and learn take over what other servers lend.

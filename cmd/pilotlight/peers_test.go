@@ -121,7 +121,10 @@ func cpuOf(t *testing.T, pid int) time.Duration {
 	return time.Duration(ticks) * (time.Second / 100) // USER_HZ
 }
 
-func median(of []float64) float64 { return slices.Sorted(slices.Values(of))[len(of)/2] }
+func median(of []float64) float64 {
+	of = slices.Sorted(slices.Values(of))
+	return (of[(len(of)-1)/2] + of[len(of)/2]) / 2
+}
 
 // results are a server's figures of one kind, a run each.
 type results map[string][]float64

@@ -135,7 +135,7 @@ func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
 	set := new(manifest.Set)
 	if o.dir != "" {
 		var err error
-		if set, err = manifest.LoadWhole(draftVerifier().verify, o.dir); err != nil {
+		if set, err = c.loadManifests(o.dir, o.data); err != nil {
 			return err
 		}
 	}

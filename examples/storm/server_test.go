@@ -62,14 +62,14 @@ func (w *world) addServer() *server {
 	if s.log, err = os.Create(filepath.Join(w.dir, s.name+".log")); err != nil {
 		t.Fatal(err)
 	}
-	s.args = []string{"serve", filepath.Join(w.dir, "site"), "--data", s.data, "--agent", w.agent, "--loaders", loaderDir}
+	s.args = []string{"serve", filepath.Join(w.dir, "site"), "--name", s.name, "--data", s.data, "--agent", w.agent, "--loaders", loaderDir}
 	if w.config.servers > 1 {
 		s.args = append(s.args, "--etcd-peer", s.address+":2380")
 	}
 	if n > 1 {
 		first := w.servers[0]
 		token := first.pilotlight("", "server", "invite")
-		s.pilotlight(token, "server", "join", "https://"+first.address+":8443")
+		s.pilotlight(token, "server", "join", "--etcd-peer", s.address+":2380", "--name", s.name)
 	}
 	w.servers = append(w.servers, s)
 	t.Cleanup(func() {
