@@ -13,6 +13,7 @@ type ServerName string
 type Server struct {
 	Name      ServerName   `json:"name"`
 	Addresses []netip.Addr `json:"addresses"` // where it is found, the best first; none of loopback
+	Cards     []MAC        `json:"cards,omitempty"`
 	HTTP      uint16       `json:"http"`
 	HTTPS     uint16       `json:"https"`
 	Etcd      uint16       `json:"etcd"`
@@ -21,7 +22,7 @@ type Server struct {
 
 // Equal reports whether two servers say the same of themselves.
 func (s Server) Equal(o Server) bool {
-	return slices.Equal(s.Addresses, o.Addresses) && s.Name == o.Name && s.HTTP == o.HTTP && s.HTTPS == o.HTTPS && s.Etcd == o.Etcd && s.Votes == o.Votes
+	return slices.Equal(s.Addresses, o.Addresses) && slices.Equal(s.Cards, o.Cards) && s.Name == o.Name && s.HTTP == o.HTTP && s.HTTPS == o.HTTPS && s.Etcd == o.Etcd && s.Votes == o.Votes
 }
 
 // From returns the address at which a machine on a network finds the server: one

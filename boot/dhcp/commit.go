@@ -11,9 +11,12 @@ import (
 const (
 	// Operations in one transaction. Where a sync of the disk takes long it is what
 	// bounds the leases a second. The embedded etcd takes more (its MaxTxnOps).
-	batchLimit    = 1000
-	queueLimit    = 4096 // changes waiting; a client whose change finds no room asks again
-	commitTimeout = 5 * time.Second
+	batchLimit = 1000
+	queueLimit = 4096 // changes waiting; a client whose change finds no room asks again
+	// How long a write may take, and how often it is tried: one that was on its way to
+	// a member of the store that died is lost, and the others take over within 2 s.
+	commitTimeout = 2 * time.Second
+	commitTries   = 3
 )
 
 // errLost is a conflict of which everything is known already.
@@ -195,12 +198,20 @@ func (ch *change) lost() bool {
 // write makes a batch durable in one transaction, and returns its revision.
 func (c *committer) write(ctx context.Context, batch []change) (cluster.Revision, error) {
 	put, remove := c.transaction(batch)
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
-	defer cancel()
 	start := time.Now()
-	rev, err := c.server.Leases.Commit(ctx, put, remove)
+	rev, err := c.try(ctx, put, remove)
+	for tries := 1; errors.Is(err, context.DeadlineExceeded) && tries < commitTries && ctx.Err() == nil; tries++ {
+		// If it was done all the same there is a conflict now, with what is wanted.
+		rev, err = c.try(ctx, put, remove)
+	}
 	c.server.metrics.commits.Observe(time.Since(start).Seconds())
 	return rev, err
+}
+
+func (c *committer) try(ctx context.Context, put, remove []cluster.Lease) (cluster.Revision, error) {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	return c.server.Leases.Commit(ctx, put, remove)
 }
 
 // transaction says what is to be there, and what is believed to be there now.

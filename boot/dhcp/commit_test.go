@@ -412,3 +412,21 @@ func TestOwner(t *testing.T) {
 		}
 	}
 }
+
+// A write that is lost with a member of the store that died is made again, before
+// the client asks again.
+func TestWriteIsLost(t *testing.T) {
+	store := new(memory)
+	tries := 0
+	store.before = func() {
+		tries++
+		store.delay = 0
+		if tries == 1 {
+			store.delay = time.Minute
+		}
+	}
+	r := start(t, store)
+	if r.lease(mac(10)); tries != 2 {
+		t.Errorf("it was written %d times, want 2", tries)
+	}
+}

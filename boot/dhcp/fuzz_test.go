@@ -87,7 +87,7 @@ func FuzzLink(f *testing.F) {
 	f.Add([]byte{133, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2})
 	f.Add([]byte{133, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		if a, _, ok := arpUser(frame); ok && (!a.Is4() || a.IsUnspecified()) {
+		if a, _, _, ok := arpUser(frame); ok && (!a.Is4() || a.IsUnspecified()) {
 			t.Errorf("%s uses an address", a)
 		}
 		if isSolicitation(frame) {

@@ -18,7 +18,7 @@ import (
 // links asks for addresses by ARP and by ICMP echo, over raw sockets that it
 // opens when they are needed first.
 type links struct {
-	heard func(netip.Addr, cluster.MAC)
+	heard func(a netip.Addr, by cluster.MAC, probe bool)
 
 	mu      sync.Mutex
 	arp     map[int]*arpSocket
@@ -81,20 +81,20 @@ func arpProbe(a netip.Addr, from cluster.MAC) []byte {
 
 // arpUser reads out of a frame which machine uses which address, or is about to:
 // that probes for it itself (RFC 5227, section 2.1.1).
-func arpUser(b []byte) (a netip.Addr, mac cluster.MAC, ok bool) {
+func arpUser(b []byte) (a netip.Addr, mac cluster.MAC, probe, ok bool) {
 	const ether = 14
 	if len(b) < ether+arpLength || binary.BigEndian.Uint16(b[12:]) != etherTypeARP {
-		return a, mac, false
+		return a, mac, false, false
 	}
 	p := b[ether:]
 	if binary.BigEndian.Uint16(p[0:]) != 1 || binary.BigEndian.Uint16(p[2:]) != etherTypeIPv4 || p[4] != 6 || p[5] != 4 {
-		return a, mac, false
+		return a, mac, false, false
 	}
 	a = netip.AddrFrom4([4]byte(p[14:18]))
 	if a.IsUnspecified() && binary.BigEndian.Uint16(p[6:]) == arpRequest {
-		a = netip.AddrFrom4([4]byte(p[24:28]))
+		a, probe = netip.AddrFrom4([4]byte(p[24:28])), true
 	}
-	return a, cluster.MAC(p[8:14]), !a.IsUnspecified()
+	return a, cluster.MAC(p[8:14]), probe, !a.IsUnspecified()
 }
 
 // socket returns the socket of an interface. mu is held.
@@ -131,8 +131,8 @@ func (l *links) socket(index int) (*arpSocket, error) {
 				conn.Close()
 				return
 			}
-			if a, mac, ok := arpUser(b[:n]); ok && mac != s.mac {
-				l.heard(a, mac)
+			if a, mac, probe, ok := arpUser(b[:n]); ok && mac != s.mac {
+				l.heard(a, mac, probe)
 			}
 		}
 	})
@@ -194,7 +194,7 @@ func (l *links) openEcho() error {
 				continue
 			}
 			if a, ok := netip.AddrFromSlice(ip.IP.To4()); ok {
-				l.heard(a, cluster.MAC{})
+				l.heard(a, cluster.MAC{}, false)
 			}
 		}
 	})

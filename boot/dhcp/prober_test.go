@@ -257,6 +257,24 @@ func TestProbeLimit(t *testing.T) {
 	})
 }
 
+// A fellow that looks for an address does not use it; one that has it does, and so
+// does a machine that is about to take it.
+func TestFellowsLookToo(t *testing.T) {
+	fellow, other := mac(1), mac(2)
+	s := &Server{FellowCard: func(m cluster.MAC) bool { return m == fellow }}
+	for _, c := range []struct {
+		by          cluster.MAC
+		probe, want bool
+	}{{fellow, true, false}, {fellow, false, true}, {other, true, true}, {other, false, true}} {
+		if got := s.isUse(c.by, c.probe); got != c.want {
+			t.Errorf("%s, probe %v: %v", c.by, c.probe, got)
+		}
+	}
+	if !new(Server).isUse(other, true) {
+		t.Error("a server that knows no fellows")
+	}
+}
+
 func TestARP(t *testing.T) {
 	a, me, other := netip.MustParseAddr("10.0.0.9"), mac(1), mac(2)
 	want := []byte{
@@ -267,14 +285,14 @@ func TestARP(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("% x", got)
 	}
-	if who, mac, ok := arpUser(got); !ok || who != a || mac != me {
+	if who, mac, probe, ok := arpUser(got); !ok || !probe || who != a || mac != me {
 		t.Errorf("who probes for an address is about to use it: %s, %s, %v", who, mac, ok)
 	}
 	reply := append([]byte(nil), want...)
 	reply[21] = 2
 	copy(reply[22:], other[:])
 	copy(reply[28:], []byte{10, 0, 0, 9})
-	if who, mac, ok := arpUser(reply); !ok || who != a || mac != other {
+	if who, mac, probe, ok := arpUser(reply); !ok || probe || who != a || mac != other {
 		t.Errorf("%s, %s, %v", who, mac, ok)
 	}
 	for i := range reply {
@@ -283,7 +301,7 @@ func TestARP(t *testing.T) {
 	for _, i := range []int{12, 15, 16, 18, 19} {
 		bad := append([]byte(nil), reply...)
 		bad[i]++
-		if _, _, ok := arpUser(bad); ok {
+		if _, _, _, ok := arpUser(bad); ok {
 			t.Errorf("byte %d does not count", i)
 		}
 	}

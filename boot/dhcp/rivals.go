@@ -244,6 +244,9 @@ func (e *exchange) overhear() {
 
 // rival takes in what was seen of another server, and says so when it is news.
 func (s *Server) rival(n *cluster.Network, r Rival) {
+	if s.Fellow != nil && s.Fellow(r.Server) {
+		return // it shares the store, and gives the very same
+	}
 	s.metrics.foreign.WithLabelValues(n.Name).Inc()
 	now, news := s.rivals.saw(cluster.NetworkName(n.Name), r)
 	harm := now.Harm(n.DHCP)

@@ -58,8 +58,9 @@ type Server struct {
 	// Fellow reports whether an address is that of another server on the same store,
 	// whose answers are as good as our own; nil knows none.
 	Fellow     func(netip.Addr) bool
-	HTTPPort   uint16 // of the boot server
-	HTTPSPort  uint16 // zero when there is none
+	FellowCard func(cluster.MAC) bool // the same of a hardware address
+	HTTPPort   uint16                 // of the boot server
+	HTTPSPort  uint16                 // zero when there is none
 	Recorder   *boot.Recorder
 	Logger     *slog.Logger          // nil is silence
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
@@ -134,9 +135,18 @@ func (s *Server) startProber(c *committer, conn net.PacketConn, isUDP bool) erro
 		s.asker = l
 	}
 	s.prober = startProber(s, c, s.asker, w)
-	l.heard = s.prober.heard
+	l.heard = func(a netip.Addr, by cluster.MAC, probe bool) {
+		if s.isUse(by, probe) {
+			s.prober.heard(a, by)
+		}
+	}
 	return nil
 }
+
+// isUse reports whether an ARP packet says that a machine uses an address or is
+// about to. Servers that share the store look for the same address at the same
+// moment, since they offer a machine the same.
+func (s *Server) isUse(by cluster.MAC, probe bool) bool { return !probe || !s.isFellowCard(by) }
 
 // loop answers packets until ctx is done.
 func (s *Server) loop(ctx context.Context, w *wire, answer func(inbound) *outbound) error {
@@ -200,9 +210,9 @@ func (s *Server) begin(in inbound, at *places) *exchange {
 		return nil
 	}
 	s.metrics.received(m.kind)
-	if isProbe(m) && at.card(m.mac) {
+	if isProbe(m) && (at.card(m.mac) || s.isFellowCard(m.mac)) {
 		s.metrics.dropped("probe")
-		return nil // our own, come back by another of our interfaces
+		return nil // our own, come back by another of our interfaces, or a fellow's
 	}
 	e, err := s.exchange(m, at)
 	if err != nil {
@@ -270,6 +280,8 @@ func (s *Server) reload(ctx context.Context) error {
 	s.LearnAll(leases, rev)
 	return nil
 }
+
+func (s *Server) isFellowCard(m cluster.MAC) bool { return s.FellowCard != nil && s.FellowCard(m) }
 
 func (s *Server) init() {
 	s.setUp.Do(func() { s.metrics = newMetrics(s.Registerer) })

@@ -187,7 +187,7 @@ func (w *watch) heard(frame []byte, index int, now time.Time) {
 	snap := w.s.Snapshot()
 	n := w.places.link(index, snap)
 	r := rivalOf(p, mac, from, now)
-	if n == nil || !serves(n) || !r.Server.IsValid() || w.s.own(&w.places, from) || w.s.own(&w.places, r.Server) || n.Server == r.Server {
+	if n == nil || !serves(n) || !r.Server.IsValid() || w.places.ours(from) || w.places.ours(r.Server) || n.Server == r.Server {
 		return
 	}
 	w.s.rival(n, r)
@@ -195,11 +195,6 @@ func (w *watch) heard(frame []byte, index int, now time.Time) {
 	if n.DHCP == cluster.DHCPProxy && p.MessageType() == dhcpv4.MessageTypeAck && len(client) == 6 && a.IsValid() && n.CIDR.Contains(a) {
 		w.s.seen.see(a, w.s.seen.known(a, cluster.MAC(client)), now, p.IPAddressLeaseTime(0), false)
 	}
-}
-
-// own reports whether an address is this server's, or that of one on the same store.
-func (s *Server) own(at *places, a netip.Addr) bool {
-	return at.ours(a) || s.Fellow != nil && s.Fellow(a)
 }
 
 // unwrap takes a UDP datagram out of its frame. The kernel has taken out what

@@ -11,9 +11,12 @@ import (
 )
 
 const (
-	batchLimit    = 120  // changes in one transaction; etcd allows 128 operations
-	queueLimit    = 4096 // changes waiting; a client whose change finds no room asks again
-	commitTimeout = 5 * time.Second
+	batchLimit = 120  // changes in one transaction; etcd allows 128 operations
+	queueLimit = 4096 // changes waiting; a client whose change finds no room asks again
+	// How long a write may take, and how often it is tried: one that was on its way to
+	// a member of the store that died is lost, and the others take over within 2 s.
+	commitTimeout = 2 * time.Second
+	commitTries   = 3
 )
 
 // change is one lease on its way to the store.
@@ -174,12 +177,20 @@ func (c *committer) write(ctx context.Context, batch []change) (cluster.Revision
 	if len(put)+len(remove) == 0 {
 		return 0, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
-	defer cancel()
 	start := time.Now()
-	rev, err := c.server.Leases.Commit(ctx, put, remove)
+	rev, err := c.try(ctx, put, remove)
+	for tries := 1; errors.Is(err, context.DeadlineExceeded) && tries < commitTries && ctx.Err() == nil; tries++ {
+		// If it was done all the same there is a conflict now, with what is wanted.
+		rev, err = c.try(ctx, put, remove)
+	}
 	c.server.metrics.commits.Observe(time.Since(start).Seconds())
 	return rev, err
+}
+
+func (c *committer) try(ctx context.Context, put, remove []cluster.Lease) (cluster.Revision, error) {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	return c.server.Leases.Commit(ctx, put, remove)
 }
 
 // transaction says what is to be there, and what is believed to be there now.

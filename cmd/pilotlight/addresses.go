@@ -9,12 +9,15 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/pilotlight/pilotlight/cluster"
 )
 
 // card is one network interface of this machine.
 type card struct {
 	name  string
 	up    bool
+	mac   cluster.MAC  // zero when it has none
 	addrs []netip.Addr // none that is link-local
 }
 
@@ -30,6 +33,9 @@ func cards() ([]card, error) {
 			continue // it went away meanwhile
 		}
 		c := card{name: i.Name, up: i.Flags&net.FlagUp != 0}
+		if len(i.HardwareAddr) == len(c.mac) {
+			c.mac = cluster.MAC(i.HardwareAddr)
+		}
 		for _, a := range all {
 			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
 				c.addrs = append(c.addrs, p.Addr().Unmap())

@@ -31,8 +31,22 @@ func (s *server) isFellow(a netip.Addr) bool {
 	})
 }
 
-// followFellows keeps this server's view of the others true, and theirs of it.
-func (s *server) followFellows(ctx context.Context) {
+// isFellowCard reports whether a hardware address is that of another server.
+func (s *server) isFellowCard(m cluster.MAC) bool {
+	return slices.ContainsFunc(s.servers(), func(o cluster.Server) bool {
+		return o.Name != s.place.Name && slices.Contains(o.Cards, m)
+	})
+}
+
+// startFellows makes this server and the others known to each other, before machines
+// are answered, and keeps it so.
+func (s *server) startFellows(ctx context.Context) error {
+	all, _, err := s.store.Servers(ctx)
+	if err != nil {
+		return err
+	}
+	s.fellows.Store(&all)
+	s.settle(ctx)
 	s.group.Go(func() error {
 		s.store.WatchServers(ctx, func(all []cluster.Server) {
 			s.fellows.Store(&all)
@@ -53,6 +67,7 @@ func (s *server) followFellows(ctx context.Context) {
 			}
 		}
 	})
+	return nil
 }
 
 // settle looks where this server stands: which members of etcd it asks, and what
@@ -60,14 +75,10 @@ func (s *server) followFellows(ctx context.Context) {
 func (s *server) settle(ctx context.Context) {
 	at := s.member.Standing()
 	s.reach(at)
-	all := s.fellows.Load()
-	if all == nil {
-		return // what it has told before is not known yet
-	}
 	is := cluster.Server{
-		Name: s.place.Name, Addresses: s.foundAt(), HTTP: s.o.http.Port(), HTTPS: s.o.https.Port(), Etcd: s.o.etcd.Port(), Votes: at.Votes,
+		Name: s.place.Name, Addresses: s.foundAt(), Cards: hardware(*s.cards.Load()), HTTP: s.o.http.Port(), HTTPS: s.o.https.Port(), Etcd: s.o.etcd.Port(), Votes: at.Votes,
 	}
-	if slices.ContainsFunc(*all, is.Equal) {
+	if slices.ContainsFunc(s.servers(), is.Equal) {
 		return
 	}
 	if err := s.store.PutServer(ctx, is); err != nil && ctx.Err() == nil {
@@ -103,6 +114,16 @@ func (s *server) foundAt() (out []netip.Addr) {
 	}
 	if len(out) == 0 { // nobody else is on this machine's network, if it has one
 		return all
+	}
+	return out
+}
+
+// hardware returns the hardware addresses of cards.
+func hardware(cards []card) (out []cluster.MAC) {
+	for _, c := range cards {
+		if !c.mac.IsZero() {
+			out = append(out, c.mac)
+		}
 	}
 	return out
 }

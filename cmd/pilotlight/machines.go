@@ -94,7 +94,7 @@ func newBootServices(s *server) (*bootServices, error) {
 	b.admits = newAdmission(s.Snapshot, b.makeHost, s.log)
 	b.recorder = &boot.Recorder{Boots: s.store, Server: s.place.Name, Logger: s.log}
 	b.dhcp = &dhcp.Server{
-		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, Admit: b.admits.admit, Fellow: s.isFellow,
+		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, Admit: b.admits.admit, Fellow: s.isFellow, FellowCard: s.isFellowCard,
 		HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
 		Recorder: b.recorder, Logger: s.log.With("service", "dhcp"), Registerer: s.metrics,
 	}

@@ -65,7 +65,7 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 			err = errors.Join(err, s.close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{s.startData, s.startEtcd, s.prepare} {
+	for _, step := range []func(context.Context) error{s.startData, s.startEtcd, s.prepare, s.startFellows} {
 		if err := step(running); err != nil {
 			return nil, err
 		}
@@ -199,7 +199,6 @@ func (s *server) startFollowing(ctx context.Context) error {
 		return nil
 	})
 	s.group.Go(func() error { return s.member.Wait(ctx) })
-	s.followFellows(ctx)
 	return nil
 }
 

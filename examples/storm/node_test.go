@@ -178,8 +178,27 @@ func (s *system) told() (*cluster.Desired, cluster.Revision) {
 	return s.state.Desired, s.state.Revision
 }
 
-// report says that everything runs that is to run.
+// report says that everything runs that is to run, and again whenever the host is
+// told something else from then on.
 func (m *machine) report(ctx context.Context) error {
+	if err := m.reportOnce(ctx); err != nil {
+		return err
+	}
+	s := m.system
+	s.owned.Go(func() {
+		for {
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-s.fresh:
+				_ = m.reportOnce(s.ctx) // it fails when ctx ends
+			}
+		}
+	})
+	return nil
+}
+
+func (m *machine) reportOnce(ctx context.Context) error {
 	desired, revision := m.system.told()
 	status := cluster.Status{At: time.Now(), Agent: "storm", Docker: "storm", Revision: revision}
 	for _, c := range desired.Containers {

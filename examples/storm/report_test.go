@@ -95,7 +95,11 @@ func (o *outcome) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d machines, %d server(s), all switched on within %s; clients wait %.2g times what real ones do\n", o.config.machines, o.config.servers, o.config.ramp, o.config.pace)
 	fmt.Fprintf(&b, "first power-on to last introduction %s, to last alive %s; a boot %s\n", short(o.introduced), short(o.alive), spread(o.log.boots))
-	fmt.Fprintf(&b, "server killed when %d were introduced, ready again after %s (%s of it its unit's RestartSec)\n", o.killedAt, short(o.back), restartAfter)
+	if o.config.servers < 3 {
+		fmt.Fprintf(&b, "server killed when %d were introduced, ready again after %s (%s of it its unit's RestartSec)\n", o.killedAt, short(o.back), restartAfter)
+	} else {
+		fmt.Fprintf(&b, "server killed for good when %d were introduced, the others ready again after %s\n", o.killedAt, short(o.back))
+	}
 	fmt.Fprintf(&b, "%d leases acknowledged, %d changes in etcd, %d entries in its log, %d hosts silent for a while\n", o.acks, o.changes, o.entries, o.wavered)
 	for _, s := range o.servers {
 		for i, u := range s.lives {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,9 +20,16 @@ import (
 	"github.com/pilotlight/pilotlight/cluster/api"
 )
 
-// TestIntegrationStorm is a small one.
+// TestIntegrationStorm is a small one: one server that comes back, and three that go
+// on without one.
 func TestIntegrationStorm(t *testing.T) {
-	storm(t, config{machines: 30, servers: 1, ramp: 3 * time.Second, pace: 0.25, limit: time.Minute})
+	for _, servers := range []int{1, 3} {
+		t.Run(fmt.Sprint(servers), func(t *testing.T) { smallStorm(t, servers) })
+	}
+}
+
+func smallStorm(t *testing.T, servers int) {
+	storm(t, config{machines: 30, servers: servers, ramp: 3 * time.Second, pace: 0.25, limit: time.Minute})
 }
 
 // storm switches machines on, kills a server when half of them are introduced,
@@ -31,6 +39,7 @@ func storm(t *testing.T, c config) *outcome {
 	for range c.servers {
 		w.addServer()
 	}
+	w.settle()
 	seen := w.watch()
 	ctx, cancel := context.WithTimeout(t.Context(), c.limit)
 	defer cancel()
@@ -101,17 +110,56 @@ func (w *world) switchOn(ctx context.Context) (all []*machine, up func() error, 
 	})
 }
 
-// crash kills the first server and starts it again, and looks whether every
-// lease is still there that was acknowledged before.
+// voters are the servers whose etcd answers clients: of two the first.
+func (w *world) voters() []*server {
+	if len(w.servers) == 2 {
+		return w.servers[:1]
+	}
+	return w.servers
+}
+
+// settle waits until those vote that are to.
+func (w *world) settle() {
+	w.t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		var members []cluster.Member
+		if err := json.Unmarshal([]byte(w.last().pilotlight("", "server", "members", "-o", "json")), &members); err != nil {
+			w.t.Fatal(err)
+		}
+		votes := 0
+		for _, m := range members {
+			if !m.Learner && m.Version != "" {
+				votes++
+			}
+		}
+		if len(members) == len(w.servers) && votes == len(w.voters()) {
+			return
+		}
+	}
+	w.t.Fatalf("never: %d votes of %d servers", len(w.voters()), len(w.servers))
+}
+
+// last is a server that is never killed, unless it is the only one.
+func (w *world) last() *server { return w.servers[len(w.servers)-1] }
+
+// crash kills the first server, and looks whether every lease is still there that
+// was acknowledged before. It starts it again, as systemd would, unless the others
+// are to do without it: three are.
 func (w *world) crash(seen *watcher) time.Duration {
 	t, s := w.t, w.servers[0]
 	t.Helper()
 	before := w.ledger.now()
 	began := time.Now()
 	s.end(syscall.SIGKILL)
-	time.Sleep(restartAfter)
-	s.start()
-	s.ready()
+	if len(w.servers) < 3 {
+		time.Sleep(restartAfter)
+		s.start()
+	}
+	for _, s := range w.servers {
+		if s.cmd != nil {
+			s.ready()
+		}
+	}
 	back := time.Since(began)
 	stored, err := seen.leases(t.Context())
 	if err != nil {
@@ -188,10 +236,7 @@ func (w *world) check(seen *watcher) {
 func (w *world) checkHosts() {
 	t := w.t
 	t.Helper()
-	var hosts []api.HostStatus
-	if err := json.Unmarshal([]byte(w.servers[0].pilotlight("", "host", "list", "-o", "json")), &hosts); err != nil {
-		t.Fatal(err)
-	}
+	hosts := w.readyHosts()
 	if len(hosts) != w.config.machines {
 		t.Errorf("%d hosts are listed, not %d", len(hosts), w.config.machines)
 	}
@@ -202,11 +247,25 @@ func (w *world) checkHosts() {
 		}
 	}
 	var alarms []json.RawMessage
-	if err := json.Unmarshal([]byte(w.servers[0].pilotlight("", "audit", "--alarms", "-n", "0", "-o", "json")), &alarms); err != nil {
+	if err := json.Unmarshal([]byte(w.last().pilotlight("", "audit", "--alarms", "-n", "0", "-o", "json")), &alarms); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range alarms {
 		t.Errorf("an alarm, and no machine is a thief: %s", a)
+	}
+}
+
+// readyHosts are the hosts once all are ready, or after a minute.
+func (w *world) readyHosts() (hosts []api.HostStatus) {
+	w.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		if err := json.Unmarshal([]byte(w.last().pilotlight("", "host", "list", "-o", "json")), &hosts); err != nil {
+			w.t.Fatal(err)
+		}
+		waits := slices.ContainsFunc(hosts, func(h api.HostStatus) bool { return h.State != cluster.StateReady })
+		if !waits || time.Now().After(end) {
+			return hosts
+		}
 	}
 }
 

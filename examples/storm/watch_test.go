@@ -50,7 +50,7 @@ func (w *world) watch() *watcher {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	var endpoints []string
-	for _, s := range w.servers {
+	for _, s := range w.voters() {
 		endpoints = append(endpoints, "https://"+s.address+":2379")
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, RootCAs: roots}
@@ -95,7 +95,8 @@ func (w *world) watch() *watcher {
 
 // progress is how many changes etcd has made, and how many its log has.
 func (o *watcher) progress(ctx context.Context) (at [2]int64, err error) {
-	r, err := o.client.Status(ctx, o.client.Endpoints()[0])
+	all := o.client.Endpoints()
+	r, err := o.client.Status(ctx, all[len(all)-1]) // the first may have been killed
 	if err != nil {
 		return at, err
 	}
