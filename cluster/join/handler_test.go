@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,16 +22,9 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 // serve serves a rig as a server does, and returns its URL.
 func (r *rig) serve(t *testing.T) string {
 	t.Helper()
-	base := filepath.Join(t.TempDir(), "server")
-	if err := r.CA.Ensure(base, Subject{CommonName: "server:a", Addresses: []netip.Addr{loopback}, Server: true}); err != nil {
-		t.Fatal(err)
-	}
-	cert, err := tls.LoadX509KeyPair(base+".crt", base+".key")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := httptest.NewUnstartedServer(r.Handler())
-	s.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: r.CA.Pool()}
+	s.TLS = serverTLS(t, r.CA)
+	s.TLS.MinVersion, s.TLS.ClientAuth, s.TLS.ClientCAs = tls.VersionTLS12, tls.VerifyClientCertIfGiven, r.CA.Pool()
 	s.Config.ErrorLog = nil
 	s.StartTLS()
 	t.Cleanup(s.Close)
