@@ -26,6 +26,7 @@ const (
 	DefaultRemember = 20_000                 // machines
 	DefaultFlush    = 250 * time.Millisecond // from an event to its being saved
 	maxEvents       = 64                     // of one boot; later ones are dropped
+	maxDropped      = 10_000                 // boots that wait to be removed; more are listed twice
 	saveTimeout     = 5 * time.Second
 	bootOld         = 15 * time.Minute // an unfinished boot that was silent for so long is over
 	bootLeft        = 45 * time.Second // and one that was left to its disk: UEFI asks by PXE and by HTTP, seconds apart
@@ -215,8 +216,10 @@ func (r *Recorder) Run(ctx context.Context) {
 		select {
 		case <-tick.C:
 			r.save(ctx)
+			r.drop(ctx)
 		case <-ctx.Done():
 			r.save(context.WithoutCancel(ctx))
+			r.drop(context.WithoutCancel(ctx))
 			return
 		}
 	}
@@ -231,7 +234,6 @@ func (r *Recorder) save(ctx context.Context) {
 	changed := r.changed()
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
-	defer func() { r.drop(ctx) }()
 	for i, t := range changed {
 		r.mu.Lock()
 		b := t.copy()
@@ -260,9 +262,16 @@ func (r *Recorder) drop(ctx context.Context) {
 	parts := r.dropped
 	r.dropped = nil
 	r.mu.Unlock()
-	for _, b := range parts {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	for i, b := range parts {
 		if err := r.Boots.DropBoot(ctx, b); err != nil {
-			r.logger().Warn("a boot is listed twice", "host", b.Host, "boot", b.ID, "error", err)
+			r.mu.Lock()
+			if len(r.dropped) < maxDropped { // at the next turn
+				r.dropped = append(r.dropped, parts[i:]...)
+			}
+			r.mu.Unlock()
+			return
 		}
 	}
 }

@@ -18,6 +18,7 @@ const (
 	NodesFolder         = Root + "nodes/"
 	InstallsFolder      = Root + "installs/"
 	ServersFolder       = Root + "servers/"
+	RetiredFolder       = Root + "retired/" // hosts that were shut out, while a certificate of theirs may hold
 	InvitesFolder       = Root + "invites/" // for servers that may join: their hash
 	AuditFolder         = Root + "audit/"
 	SeedFolder          = Root + "seed/"   // digests of what serve DIR applied last, by server
@@ -84,3 +85,6 @@ func ServerKey(n ServerName) string { return ServersFolder + string(n) }
 
 // InviteKey returns where the hash of a token is with which a server may join.
 func InviteKey(hash string) string { return InvitesFolder + hash }
+
+// RetiredKey returns where it stands that a host was shut out lately.
+func RetiredKey(h HostName) string { return RetiredFolder + string(h) }

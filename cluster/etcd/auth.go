@@ -115,17 +115,55 @@ func (s *Store) allowNode(ctx context.Context, h cluster.HostName) error {
 	return nil
 }
 
+// PrepareNode makes the etcd user of a host that has yet to join, so that a thousand
+// which join at once need not wait for that: AllowNode then finds it. Of a host that
+// was shut out it makes none while a certificate from before may hold.
+func (s *Store) PrepareNode(ctx context.Context, h cluster.HostName) error {
+	retired, err := s.isRetired(ctx, h)
+	if err != nil || retired {
+		return err
+	}
+	if err := s.AllowNode(ctx, h); err != nil {
+		return err
+	}
+	if retired, err = s.isRetired(ctx, h); err != nil || !retired {
+		return err
+	}
+	if _, err := s.client.UserDelete(ctx, cluster.UserOf(h)); err != nil && !errors.Is(err, rpctypes.ErrUserNotFound) {
+		return fmt.Errorf("shut %s out of etcd: %w", h, err) // it was at the same moment
+	}
+	return nil
+}
+
+// retiredKept outlasts a host's certificate, which holds for a day.
+const retiredKept = 25 * time.Hour
+
+func (s *Store) isRetired(ctx context.Context, h cluster.HostName) (bool, error) {
+	r, err := s.client.Get(ctx, cluster.RetiredKey(h), clientv3.WithCountOnly())
+	if err != nil {
+		return false, fmt.Errorf("ask whether %s was shut out: %w", h, err)
+	}
+	return r.Count > 0, nil
+}
+
 // ForgetNode removes a host's etcd user, its folder and its introduction: its
 // certificate opens nothing from then on.
 func (s *Store) ForgetNode(ctx context.Context, h cluster.HostName) error {
 	user := cluster.UserOf(h)
+	lease, err := s.client.Grant(ctx, int64(retiredKept.Seconds()))
+	if err != nil {
+		return fmt.Errorf("shut %s out of etcd: %w", h, err)
+	}
+	if _, err := s.client.Put(ctx, cluster.RetiredKey(h), "", clientv3.WithLease(lease.ID)); err != nil { // first: see PrepareNode
+		return fmt.Errorf("shut %s out of etcd: %w", h, err)
+	}
 	if _, err := s.client.UserDelete(ctx, user); err != nil && !errors.Is(err, rpctypes.ErrUserNotFound) {
 		return fmt.Errorf("shut %s out of etcd: %w", h, err)
 	}
 	if _, err := s.client.RoleDelete(ctx, user); err != nil && !errors.Is(err, rpctypes.ErrRoleNotFound) {
 		return fmt.Errorf("shut %s out of etcd: %w", h, err)
 	}
-	_, err := s.client.Txn(ctx).Then(
+	_, err = s.client.Txn(ctx).Then(
 		clientv3.OpDelete(cluster.NodeFolder(h), clientv3.WithPrefix()),
 		clientv3.OpDelete(cluster.IntroductionKey(h)),
 	).Commit()

@@ -231,6 +231,30 @@ func TestPeerMoves(t *testing.T) {
 	}
 }
 
+// TestPrepared has a host be let in before it joins; not one that was shut out, whose
+// certificate may hold still.
+func TestPrepared(t *testing.T) {
+	s := empty(t)
+	opens := func() bool {
+		_, err := shared.as(t, "node:early").Get(t.Context(), cluster.DesiredKey("early"))
+		return err == nil
+	}
+	must(t, s.PrepareNode(t.Context(), "early"))
+	if !opens() {
+		t.Error("a host that is prepared is not let in")
+	}
+	must(t, s.ForgetNode(t.Context(), "early"))
+	must(t, s.PrepareNode(t.Context(), "early")) // its document was applied again
+	if opens() {
+		t.Error("a host that was shut out is let in again before it joins")
+	}
+	must(t, s.AllowNode(t.Context(), "early")) // it joined
+	if !opens() {
+		t.Error("a host that joined again is not let in")
+	}
+	must(t, s.ForgetNode(t.Context(), "early"))
+}
+
 func TestInvites(t *testing.T) {
 	s := empty(t)
 	must(t, s.PutInvite(t.Context(), "h", "operator:ann", time.Minute))

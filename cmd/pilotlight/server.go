@@ -65,7 +65,7 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 			err = errors.Join(err, s.close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{s.startData, s.startEtcd, s.prepare, s.startFellows} {
+	for _, step := range []func(context.Context) error{s.startData, s.startEtcd, s.assemble, s.startFellows} {
 		if err := step(running); err != nil {
 			return nil, err
 		}
@@ -145,8 +145,8 @@ func (s *server) startEtcd(ctx context.Context) (err error) {
 	return s.store.EnsureAuth(ctx)
 }
 
-// prepare makes what answers, before anything listens.
-func (s *server) prepare(ctx context.Context) error {
+// assemble makes what answers, before anything listens.
+func (s *server) assemble(ctx context.Context) error {
 	snap, err := s.store.Load(ctx)
 	if err != nil {
 		return err
@@ -193,6 +193,7 @@ func (s *server) startFollowing(ctx context.Context) error {
 		s.store.Lead(ctx, string(s.place.Name), func(leading context.Context) {
 			var doing sync.WaitGroup
 			doing.Go(func() { s.promote(leading) })
+			doing.Go(func() { s.prepare(leading) })
 			loop.Run(leading, s.changed)
 			doing.Wait()
 		})

@@ -206,8 +206,8 @@ func standing(members []cluster.Member) string {
 		return fmt.Sprintf("%d of %d votes are away: nothing can be changed until they are back", votes-answer, votes)
 	case more > 0:
 		return fmt.Sprintf("%d more may be lost before nothing can be changed any more", more)
-	case votes%2 == 0:
-		return "no more may be lost, or nothing can be changed any more: add another server, or start the one that is away"
+	case answer < votes:
+		return "no more may be lost, or nothing can be changed any more: start the one that is away, or remove it and add another"
 	}
 	return "none that votes may be lost, or nothing can be changed any more: add servers until three vote"
 }

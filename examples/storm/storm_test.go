@@ -41,6 +41,9 @@ func storm(t *testing.T, c config) *outcome {
 	}
 	w.settle()
 	seen := w.watch()
+	if c.prepared {
+		w.prepared(seen)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), c.limit)
 	defer cancel()
 	out := &outcome{config: c, servers: w.servers}
@@ -137,6 +140,22 @@ func (w *world) settle() {
 		}
 	}
 	w.t.Fatalf("never: %d votes of %d servers", len(w.voters()), len(w.servers))
+}
+
+// prepared waits until every host has its etcd user: they were applied the evening
+// before.
+func (w *world) prepared(seen *watcher) {
+	w.t.Helper()
+	for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+		users, err := seen.client.UserList(w.t.Context())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if len(users.Users) > w.config.machines { // and root
+			return
+		}
+	}
+	w.t.Fatal("the hosts are never prepared")
 }
 
 // last is a server that is never killed, unless it is the only one.

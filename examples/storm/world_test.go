@@ -41,6 +41,7 @@ type config struct {
 	servers  int
 	ramp     time.Duration // in which all are switched on
 	pace     float64       // of clients that wait: 1 is that of real ones
+	prepared bool          // they are switched on once etcd has a user for each
 	limit    time.Duration // until all must be up
 }
 
