@@ -100,7 +100,7 @@ func (s *server) start() {
 	s.cmd = exec.Command("ip", append([]string{"netns", "exec", s.namespace, s.world.bin}, s.args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // should this test be killed
-	if err := s.cmd.Start(); err != nil { // ip execs the program: its process is the program's
+	if err := s.cmd.Start(); err != nil {                                // ip execs the program: its process is the program's
 		s.world.t.Fatal(err)
 	}
 }
