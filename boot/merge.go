@@ -43,6 +43,8 @@ func (r *Recorder) Learn(b cluster.Boot) {
 	}
 	if t.boot.ID != b.ID || !slices.EqualFunc(t.boot.Events, b.Events, sameEvent) {
 		r.touch(t)
+	} else {
+		delete(r.dirty, t) // the other has saved all that is known here
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +27,7 @@ const (
 	maxEvents       = 64                     // of one boot; later ones are dropped
 	maxDropped      = 10_000                 // boots that wait to be removed; more are listed twice
 	saveTimeout     = 5 * time.Second
+	heardOnly       = 3 * time.Second  // for so long what all servers hear is left to the one that serves
 	bootOld         = 15 * time.Minute // an unfinished boot that was silent for so long is over
 	bootLeft        = 45 * time.Second // and one that was left to its disk: UEFI asks by PXE and by HTTP, seconds apart
 )
@@ -47,6 +47,7 @@ type Sighting struct {
 type Recorder struct {
 	Boots    Boots
 	Server   cluster.ServerName // this one, among those that share the store
+	Several  func() bool        // reports whether others share it now; nil: none does
 	Logger   *slog.Logger       // nil is silence
 	Remember int                // hosts; default DefaultRemember
 	Flush    time.Duration      // default DefaultFlush
@@ -64,6 +65,7 @@ type timeline struct {
 	boot  cluster.Boot
 	last  time.Time
 	saved bool // under its ID
+	heard bool // the last event is one that every server sees: a DISCOVER
 }
 
 // Record adds what was seen to the machine's timeline. Machines that no
@@ -88,7 +90,7 @@ func (r *Recorder) Record(s Sighting) {
 		return
 	}
 	t.boot.Events = append(t.boot.Events, s.Event)
-	t.last = s.Event.At
+	t.last, t.heard = s.Event.At, s.Firmware
 	r.touch(t)
 }
 
@@ -278,9 +280,16 @@ func (r *Recorder) drop(ctx context.Context) {
 
 // changed returns what is to be saved, what changed first coming first.
 func (r *Recorder) changed() []*timeline {
+	several := r.Several != nil && r.Several()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := slices.Collect(maps.Keys(r.dirty))
+	var out []*timeline
+	for t := range r.dirty {
+		if several && t.heard && time.Since(t.last) < heardOnly {
+			continue // the server that the machine chose saves it too, with what comes next
+		}
+		out = append(out, t)
+	}
 	slices.SortFunc(out, func(a, b *timeline) int { return a.last.Compare(b.last) })
 	return out
 }

@@ -131,15 +131,20 @@ func (s *Store) SaveBoot(ctx context.Context, b cluster.Boot) error {
 	if err != nil {
 		return fmt.Errorf("keep boot of %s: %w", who, err)
 	}
-	if err := s.putJSON(ctx, cluster.BootKey(who, b.ID), b, clientv3.WithLease(lease)); err != nil {
-		return err
-	}
-	r, err := s.client.Get(ctx, cluster.BootKey(who, ""), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
-		clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend))
+	body, err := json.Marshal(b)
 	if err != nil {
-		return fmt.Errorf("list boots of %s: %w", who, err)
+		return fmt.Errorf("encode boot of %s: %w", who, err)
 	}
-	for _, kv := range r.Kvs[min(bootsKept, len(r.Kvs)):] {
+	r, err := s.client.Txn(ctx).Then(
+		clientv3.OpPut(cluster.BootKey(who, b.ID), string(body), clientv3.WithLease(lease)),
+		clientv3.OpGet(cluster.BootKey(who, ""), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+			clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend)),
+	).Commit()
+	if err != nil {
+		return fmt.Errorf("keep boot of %s: %w", who, err)
+	}
+	kept := r.Responses[1].GetResponseRange().Kvs
+	for _, kv := range kept[min(bootsKept, len(kept)):] {
 		if _, err := s.client.Delete(ctx, string(kv.Key)); err != nil {
 			return fmt.Errorf("remove old boot: %w", err)
 		}

@@ -92,7 +92,7 @@ func newBootServices(s *server) (*bootServices, error) {
 		s.log.Warn("no boot loaders: machines without iPXE in their firmware cannot boot (Debian: apt install ipxe; or --loaders DIR)", "dir", s.o.loaders)
 	}
 	b.admits = newAdmission(s.Snapshot, b.makeHost, s.log)
-	b.recorder = &boot.Recorder{Boots: s.store, Server: s.place.Name, Logger: s.log}
+	b.recorder = &boot.Recorder{Boots: s.store, Server: s.place.Name, Several: func() bool { return len(s.servers()) > 1 }, Logger: s.log}
 	b.dhcp = &dhcp.Server{
 		Snapshot: s.Snapshot, Leases: s.store, Installs: b.installs, Admit: b.admits.admit, Fellow: s.isFellow, FellowCard: s.isFellowCard,
 		HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
