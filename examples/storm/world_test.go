@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,40 +64,11 @@ func newWorld(t *testing.T, c config) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(w.memory) })
-	w.roomForNeighbours()
 	w.build()
 	w.site()
 	w.plugIn()
 	return w
 }
-
-// roomForNeighbours lets each server know every machine's hardware address: the
-// kernel's table is one for all namespaces, and holds 1,024 as it comes ("neighbour:
-// arp_cache: neighbor table overflow!"). It needs this process to be in the machine's
-// own namespaces.
-func (w *world) roomForNeighbours() {
-	t := w.t
-	t.Helper()
-	for _, name := range []string{"gc_thresh3", "gc_thresh2", "gc_thresh1"} {
-		file := "/proc/sys/net/ipv4/neigh/default/" + name
-		was, err := os.ReadFile(file)
-		if os.IsNotExist(err) {
-			continue // not in this namespace; whoever made that has seen to it
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n, _ := strconv.Atoi(strings.TrimSpace(string(was))); n >= neighbours {
-			continue
-		}
-		if err := os.WriteFile(file, []byte(strconv.Itoa(neighbours)), 0); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = os.WriteFile(file, was, 0) })
-	}
-}
-
-const neighbours = 16384
 
 func (w *world) build() {
 	w.t.Helper()
