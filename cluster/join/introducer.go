@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -393,12 +392,9 @@ func (i *Introducer) refuseToken(ctx context.Context, from netip.Addr, h cluster
 // auditStranger audits what anybody on the network can bring about as often as
 // they like: only so much of it is written.
 func (i *Introducer) auditStranger(ctx context.Context, limit *limit, e cluster.AuditEntry) {
-	left, ok := limit.take()
+	e, ok := limit.entry(e)
 	if !ok {
 		return
-	}
-	if left > 0 {
-		e.Detail = strings.TrimSpace(fmt.Sprintf("%s (%d entries like this were left out before)", e.Detail, left))
 	}
 	if !e.OK {
 		i.log().Warn("introduction refused", "action", e.Action, "from", e.Actor, "subject", e.Subject, "reason", e.Detail)

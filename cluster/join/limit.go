@@ -1,6 +1,8 @@
 package join
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,4 +65,13 @@ func (l *limit) take() (leftOut int, ok bool) {
 	}
 	leftOut, l.leftOut = l.leftOut, 0
 	return leftOut, true
+}
+
+// entry returns an entry as it is to be written, if it may be.
+func (l *limit) entry(e cluster.AuditEntry) (cluster.AuditEntry, bool) {
+	left, ok := l.take()
+	if left > 0 {
+		e.Detail = strings.TrimSpace(fmt.Sprintf("%s (%d entries like this were left out before)", e.Detail, left))
+	}
+	return e, ok
 }

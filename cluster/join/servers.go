@@ -50,6 +50,8 @@ type Inviter struct {
 	// Add makes room for a member of etcd, and returns all of them as etcd takes
 	// them. An error of it that is a *Refusal, or a cluster.ErrConflict, is told.
 	Add func(ctx context.Context, name cluster.ServerName, peer netip.AddrPort) (string, error)
+
+	unknown limit // entries of made-up invitations
 }
 
 // ServerRequest is what a server says that joins.
@@ -104,7 +106,9 @@ func (i *Inviter) Admit(ctx context.Context, from netip.Addr, r ServerRequest) (
 	by, err := i.Invites.Invite(ctx, hash)
 	if errors.Is(err, cluster.ErrNotFound) {
 		entry.Detail = "no such invitation"
-		_ = i.Auditor.Audit(ctx, entry) // the refusal stands all the same
+		if entry, ok := i.unknown.entry(entry); ok {
+			_ = i.Auditor.Audit(ctx, entry) // the refusal stands all the same
+		}
 		return ServerResponse{}, refuse(http.StatusForbidden, "this invitation was used, or is older than %s: make another with `pilotlight server invite`", InviteLife)
 	}
 	if err != nil {
@@ -192,7 +196,7 @@ func AskToJoin(ctx context.Context, invite string, r ServerRequest) (out ServerR
 		}
 		failed = append(failed, err)
 	}
-	return out, errors.Join(failed...)
+	return out, fmt.Errorf("%w\nno server that the invitation names answers: see that one runs and that this machine reaches its HTTPS port, then try the same invitation again", errors.Join(failed...))
 }
 
 func postServer(ctx context.Context, client *http.Client, server string, body []byte) (out ServerResponse, err error) {

@@ -153,6 +153,20 @@ func TestNoInvitation(t *testing.T) {
 	}
 }
 
+// Made-up invitations do not fill the audit.
+func TestManyInvitations(t *testing.T) {
+	r := newRig(t)
+	i := &Inviter{CA: r.CA, Invites: &invites{by: map[string]string{}}, Auditor: r.store, Logger: r.Logger}
+	for range auditBurst + 100 {
+		if _, err := i.Admit(t.Context(), hostAddr, ServerRequest{Token: "AAAA", Name: "two", Peer: netip.MustParseAddrPort("10.0.0.3:2380")}); err == nil {
+			t.Fatal("it was taken")
+		}
+	}
+	if n := len(r.audit("server two")); n == 0 || n > auditBurst+10 {
+		t.Errorf("%d entries", n)
+	}
+}
+
 // A stranger with a certificate of another authority gets no invitation's token.
 func TestAnotherServersAuthority(t *testing.T) {
 	r := newRig(t)

@@ -16,35 +16,34 @@ import (
 // loadManifests reads the manifests of DIR and checks all of them. To make the
 // config of each host is most of that, and of a start; so it is left out where this
 // very program has found that the very same documents are right.
-func (c *cli) loadManifests(dir, data string) (*manifest.Set, error) {
-	file := filepath.Join(data, "server", "checked")
-	before, _ := os.ReadFile(file) // none is as good as any other
-	set, err := manifest.Load(dir)
-	if err == nil {
-		digest, sumErr := checkedDigest(set.Documents)
-		if sumErr != nil {
-			return nil, sumErr
+func loadManifests(dir, data string) (*manifest.Set, error) {
+	if set, err := manifest.Load(dir); err == nil {
+		digest, err := checkedDigest(set.Documents)
+		if err != nil {
+			return nil, err
 		}
-		if bytes.Equal(before, digest) {
+		if before, err := os.ReadFile(checkedFile(data)); err == nil && bytes.Equal(before, digest) {
 			return set, nil
 		}
 	}
 	// With the configs, so that all mistakes come at once.
-	if set, err = manifest.LoadWhole(draftVerifier().verify, dir); err != nil {
-		return nil, err
-	}
-	digest, err := checkedDigest(set.Documents)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(filepath.Dir(file)); err != nil {
-		return set, nil // a first start makes the directory once it holds the lock
-	}
-	if err := join.WriteFile(file, digest, 0o600); err != nil {
-		return nil, fmt.Errorf("note that the manifests are right: %w", err)
-	}
-	return set, nil
+	return manifest.LoadWhole(draftVerifier().verify, dir)
 }
+
+// noteChecked notes that documents are right, for the next start. The data directory
+// is locked.
+func noteChecked(docs []cluster.Document, data string) error {
+	digest, err := checkedDigest(docs)
+	if err == nil {
+		err = join.WriteFile(checkedFile(data), digest, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("note that the manifests are right: %w", err)
+	}
+	return nil
+}
+
+func checkedFile(data string) string { return filepath.Join(data, "server", "checked") }
 
 // checkedDigest is of documents and of the program that checks them.
 func checkedDigest(docs []cluster.Document) ([]byte, error) {

@@ -194,5 +194,9 @@ func (s *server) Members(ctx context.Context) ([]cluster.Member, error) { return
 
 // RemoveMember implements api.Servers.
 func (s *server) RemoveMember(ctx context.Context, name cluster.ServerName) error {
+	if name == s.place.Name && len(s.servers()) > 1 {
+		return fmt.Errorf("server %s is the one that you ask, and would be gone before it is done: ask another, pilotlight --server https://OTHER:%d server remove %s: %w",
+			name, s.o.https.Port(), name, cluster.ErrConflict)
+	}
 	return s.store.RemoveMember(ctx, name)
 }

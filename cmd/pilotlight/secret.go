@@ -25,10 +25,8 @@ that mount it are rolled over to the new version.`,
 		Example: "  pilotlight secret put page-token < token.txt\n  printf %s \"$TOKEN\" | pilotlight secret put page-token",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			if f, ok := c.in.(*os.File); ok {
-				if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-					return usageError{fmt.Errorf("the value comes from standard input, not from a terminal that would show it: pilotlight secret put %s < FILE", a[0])}
-				}
+			if c.fromTerminal() {
+				return usageError{fmt.Errorf("the value comes from standard input, not from a terminal that would show it: pilotlight secret put %s < FILE", a[0])}
 			}
 			client, err := c.client()
 			if err != nil {
@@ -42,6 +40,17 @@ that mount it are rolled over to the new version.`,
 			return nil
 		},
 	}
+}
+
+// fromTerminal reports whether standard input is a terminal, which would show what
+// is typed.
+func (c *cli) fromTerminal() bool {
+	f, ok := c.in.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 func newSecretList(c *cli) *cobra.Command {

@@ -135,7 +135,7 @@ func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
 	set := new(manifest.Set)
 	if o.dir != "" {
 		var err error
-		if set, err = c.loadManifests(o.dir, o.data); err != nil {
+		if set, err = loadManifests(o.dir, o.data); err != nil {
 			return err
 		}
 	}
@@ -148,6 +148,11 @@ func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
 	s, err := start(ctx, o, set, log)
 	if err != nil {
 		return err
+	}
+	if o.dir != "" {
+		if err := noteChecked(set.Documents, o.data); err != nil {
+			log.Warn("the next start checks the manifests again", "err", err)
+		}
 	}
 	s.describe(c.out)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // no systemd, nobody to tell

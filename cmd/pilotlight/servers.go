@@ -74,6 +74,9 @@ other, so the second one only learns, and serves machines all the same.`,
 			if !join.ValidServerName(p.Name) {
 				return usageError{fmt.Errorf("--name %q is no name of a host", name)}
 			}
+			if c.fromTerminal() {
+				return usageError{fmt.Errorf("the invitation comes from standard input, not from a terminal that would show it: ssh SERVER sudo pilotlight server invite | %s --etcd-peer %s", cmd.CommandPath(), at)}
+			}
 			return c.joinServers(cmd.Context(), p)
 		},
 	}
