@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/pin/tftp/v3"
+
+	"github.com/pilotlight/pilotlight/cluster/agent"
 )
 
 const tftpPort = 69
@@ -124,7 +126,7 @@ func (m *machine) fetchScript(ctx context.Context) error {
 		}
 		m.tell.again(m.step, reason(err))
 		seconds, _ := strconv.Atoi(s[1])
-		if !pause(ctx, m.world.paced(time.Duration(seconds)*time.Second)) {
+		if !agent.Sleep(ctx, m.world.paced(time.Duration(seconds)*time.Second)) {
 			break
 		}
 	}
@@ -156,7 +158,7 @@ func (m *machine) fetchImage(ctx context.Context, what, sha string) error {
 			return err
 		}
 		m.tell.again(m.step, reason(err))
-		if !pause(ctx, m.world.paced(time.Second)) {
+		if !agent.Sleep(ctx, m.world.paced(time.Second)) {
 			return ctx.Err()
 		}
 		if err := m.fetchScript(ctx); err != nil {
@@ -185,7 +187,7 @@ func (m *machine) fetchConfig(ctx context.Context) error {
 			return err
 		}
 		m.tell.again(m.step, reason(err))
-		if !pause(ctx, m.world.paced(wait)) {
+		if !agent.Sleep(ctx, m.world.paced(wait)) {
 			return ctx.Err()
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/agent"
 )
 
 const (
@@ -101,7 +102,7 @@ var steps = []struct {
 // takes; its agent goes on until ctx ends.
 func (m *machine) run(ctx context.Context) error {
 	for n := range maxBoots {
-		if n > 0 && !pause(ctx, m.world.paced(powerCycle)) {
+		if n > 0 && !agent.Sleep(ctx, m.world.paced(powerCycle)) {
 			return ctx.Err()
 		}
 		err := m.bootOnce(ctx)
@@ -161,15 +162,4 @@ func (m *machine) browser() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: m.dial, DisableCompression: true, MaxConnsPerHost: 1, ResponseHeaderTimeout: 10 * time.Second,
 	}}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -212,7 +212,7 @@ func (m *machine) reportOnce(ctx context.Context) error {
 			return err
 		}
 		m.tell.again(m.step, reason(err))
-		if !pause(ctx, m.world.paced(wait)) {
+		if !agent.Sleep(ctx, m.world.paced(wait)) {
 			return ctx.Err()
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/agent"
 	"github.com/pilotlight/pilotlight/cluster/api"
 )
 
@@ -91,7 +92,7 @@ func (w *world) switchOn(ctx context.Context) (all []*machine, up func() error, 
 	failed := make([]error, len(all))
 	for n, m := range all {
 		booting.Go(func() {
-			if pause(ctx, rand.N(w.config.ramp)) {
+			if agent.Sleep(ctx, rand.N(w.config.ramp)) {
 				failed[n] = m.run(running)
 			}
 		})
