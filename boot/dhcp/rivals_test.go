@@ -252,6 +252,7 @@ func TestFilter(t *testing.T) {
 		{"TCP", changed(23, 6), false},
 		{"a later fragment", changed(20, 0x20, 1), false},
 		{"a client's", changed(34, 0, 68), false},
+		{"what a relay asks", changed(42, 1), false},
 	} {
 		if n, err := vm.Run(row.data); err != nil || n > 0 != row.pass {
 			t.Errorf("%s: %d, %v", row.what, n, err)

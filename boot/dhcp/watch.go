@@ -152,9 +152,10 @@ func (w *watch) listen(i iface) {
 	})
 }
 
-// fromServers lets IPv4 UDP from port 67 through.
+// fromServers lets through what is sent from port 67 by IPv4 and UDP, when it is an
+// answer: relays ask from that port too, and their requests come by a socket already.
 var fromServers = func() []bpf.RawInstruction {
-	const drop = 9
+	const drop, udpHeader, bootReply = 11, 8, 2
 	raw, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherTypeIPv4, SkipTrue: drop - 2},
@@ -164,7 +165,9 @@ var fromServers = func() []bpf.RawInstruction {
 		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: drop - 6}, // a fragment's port is elsewhere
 		bpf.LoadMemShift{Off: 14},
 		bpf.LoadIndirect{Off: 14, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: serverPort, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: serverPort, SkipTrue: drop - 9},
+		bpf.LoadIndirect{Off: 14 + udpHeader, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: bootReply, SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
 		bpf.RetConstant{Val: maxPacket},
 	})

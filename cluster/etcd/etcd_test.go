@@ -107,10 +107,21 @@ func (s *site) as(t testing.TB, name string) *clientv3.Client {
 	return c
 }
 
-// store returns a Store of the servers, with access control on.
+// store returns a Store of the member's own process, with access control on.
 func (s *site) store(t testing.TB) *Store {
 	t.Helper()
-	st, err := Open(ClientConfig{Endpoints: []string{s.endpoint()}, TLS: s.tls(t, RootUser)})
+	return s.open(t, s.member)
+}
+
+// outside returns a Store that outlives the member.
+func (s *site) outside(t testing.TB) *Store {
+	t.Helper()
+	return s.open(t, nil)
+}
+
+func (s *site) open(t testing.TB, member *Member) *Store {
+	t.Helper()
+	st, err := Open(ClientConfig{Endpoints: []string{s.endpoint()}, TLS: s.tls(t, RootUser), Member: member})
 	must(t, err)
 	t.Cleanup(func() { _ = st.Close() })
 	must(t, st.EnsureAuth(t.Context()))

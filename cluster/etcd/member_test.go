@@ -25,10 +25,9 @@ func TestGatewayIsOff(t *testing.T) {
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: shared.tls(t, RootUser)}}
 	for _, path := range []string{"/v3/kv/range", "/v3/auth/user/list", "/v3/maintenance/status"} {
 		res, err := c.Post(shared.endpoint()+path, "application/json", strings.NewReader(`{"key":"AA=="}`))
-		must(t, err)
-		body, _ := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusNotFound {
+		if err == nil { // only gRPC is spoken there
+			body, _ := io.ReadAll(res.Body)
+			_ = res.Body.Close()
 			t.Errorf("%s: %s %s", path, res.Status, body)
 		}
 	}
@@ -223,7 +222,7 @@ func TestForgottenHostIsRefusedAtOnce(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	s := own(t)
-	st := s.store(t)
+	st := s.outside(t)
 	apply(t, st, "a")
 	must(t, st.AllowNode(t.Context(), "n1"))
 	s.member.Close()
@@ -353,7 +352,7 @@ func TestKilled(t *testing.T) {
 // before, and what is applied after, arrives.
 func TestWatchOutlivesARestart(t *testing.T) {
 	s := own(t)
-	st := s.store(t)
+	st := s.outside(t)
 	apply(t, st, "a")
 	base, err := st.Load(t.Context())
 	must(t, err)

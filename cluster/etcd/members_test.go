@@ -38,7 +38,7 @@ func joined(t *testing.T, by *Store, first *site, name cluster.ServerName) (*sit
 	must(t, err)
 	must(t, s.start())
 	t.Cleanup(func() { s.member.Close() })
-	st, err := Open(ClientConfig{Endpoints: []string{first.endpoint()}, TLS: s.tls(t, RootUser)})
+	st, err := Open(ClientConfig{Endpoints: []string{first.endpoint()}, TLS: s.tls(t, RootUser), Member: s.member})
 	must(t, err)
 	t.Cleanup(func() { _ = st.Close() })
 	return &s, st

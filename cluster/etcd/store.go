@@ -24,12 +24,14 @@ import (
 type ClientConfig struct {
 	Endpoints []string
 	TLS       *tls.Config // the certificate of etcd's user root
+	Member    *Member     // of this process, which writes the leases; nil: they go to Endpoints like all else
 	Logger    *slog.Logger
 }
 
 // Store keeps what pilotlight knows in etcd. It is safe for concurrent use.
 type Store struct {
 	client *clientv3.Client
+	leases clientv3.KV // what leases are written by
 	log    *slog.Logger
 	audit  dailyLease
 	boots  dailyLease
@@ -42,16 +44,21 @@ func Open(c ClientConfig) (*Store, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	order := new(turns)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
 		MaxCallSendMsgSize: maxBytes, MaxCallRecvMsgSize: 512 << 20,
-		DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(new(turns).call)},
+		DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(order.call)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)
 	}
-	return &Store{client: client, log: c.Logger}, nil
+	s := &Store{client: client, leases: client, log: c.Logger}
+	if c.Member != nil {
+		s.leases = clientv3.NewKVFromKVClient(newInside(c.Member, client, c.TLS.Certificates[0], order), client)
+	}
+	return s, nil
 }
 
 // retryStale asks again when etcd's users changed between a call's arrival and

@@ -132,7 +132,7 @@ func (s *server) startEtcd(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.store, err = etcd.Open(etcd.ClientConfig{Endpoints: []string{s.ownEtcd()}, TLS: client, Logger: s.log}); err != nil {
+	if s.store, err = etcd.Open(etcd.ClientConfig{Endpoints: []string{s.ownEtcd()}, TLS: client, Member: s.member, Logger: s.log}); err != nil {
 		return err
 	}
 	at := s.member.Standing()
