@@ -19,6 +19,10 @@
 // file system can (XFS, Btrfs), and then hashed: what is served does not change
 // when the original does. A hard link would change with it.
 //
-// The package refuses to fetch over a network what no sha256 pins, knows nothing
-// of images' streams and signatures, and starts nothing by itself.
+// A file that is pinned is asked of the fellow servers first, which give what
+// their stores have by its sha256, and then of its publisher.
+//
+// The package refuses to fetch over a network what no sha256 pins and nobody
+// vouches for, and starts nothing by itself. What streams and signatures are knows
+// package release.
 package assets

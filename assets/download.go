@@ -26,34 +26,34 @@ func final(format string, args ...any) error { return finalError{fmt.Errorf(form
 
 // download fetches src into its partial file, from where an earlier attempt
 // ended, and settles it.
-func (s *Store) download(ctx context.Context, src source, tell Progress) error {
-	part, err := openPartial(s.partialPath(src.digest))
+func (s *Store) download(ctx context.Context, src source, tell Progress) (string, error) {
+	part, err := openPartial(s.partialPath(src.key()))
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer part.Close()
 	resumed, err := part.Seek(0, io.SeekEnd)
 	if err != nil {
-		return err
+		return "", err
 	}
 	for {
 		if err := s.complete(ctx, src, part, tell); err != nil {
 			if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, ErrDiskFull) {
 				os.Remove(part.Name()) // who shares the disk needs the room
 			}
-			return err
+			return "", err
 		}
-		_, err := s.settle(ctx, part, src)
-		if !errors.Is(err, ErrMismatch) {
-			return err
+		digest, err := s.settle(ctx, part, src)
+		if !errors.Is(err, ErrMismatch) && !errors.Is(err, ErrRefused) {
+			return digest, err
 		}
 		if resumed == 0 {
 			os.Remove(part.Name())
-			return err
+			return "", err
 		}
 		resumed = 0 // its beginning was of another file: once more from there
 		if err := part.Truncate(0); err != nil {
-			return err
+			return "", err
 		}
 	}
 }
@@ -84,7 +84,7 @@ func (s *Store) complete(ctx context.Context, src source, part *os.File, tell Pr
 	for {
 		err := s.attempt(ctx, src, part, tell)
 		var last finalError
-		if err == nil || errors.As(err, &last) || ctx.Err() != nil {
+		if err == nil || src.once || errors.As(err, &last) || ctx.Err() != nil {
 			return err
 		}
 		size, seekErr := part.Seek(0, io.SeekEnd)
@@ -122,7 +122,11 @@ func (s *Store) attempt(ctx context.Context, src source, part *os.File, tell Pro
 	if offset > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	resp, err := s.config.Client.Do(req)
+	client := s.config.Client
+	if src.client != nil {
+		client = src.client
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

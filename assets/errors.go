@@ -10,6 +10,9 @@ var (
 	// ErrMismatch: a file is not what its sha256 says. It is never served.
 	ErrMismatch = errors.New("sha256 mismatch")
 
+	// ErrRefused: whoever was to vouch for a file did not. It is not kept.
+	ErrRefused = errors.New("not vouched for")
+
 	// ErrDamaged: a file in the store has changed, and was moved aside.
 	ErrDamaged = errors.New("damaged in the store")
 

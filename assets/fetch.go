@@ -94,6 +94,9 @@ func (s *Store) fly(ctx context.Context, src source, progress Progress) (string,
 // there returns the digest of src when it is in the store and sound.
 func (s *Store) there(ctx context.Context, src source) (string, bool) {
 	digest := src.digest
+	if src.vouch != nil {
+		return "", false // its publisher may have another by now
+	}
 	if digest == "" {
 		file, now, err := openLocal(src)
 		if err != nil {
@@ -119,15 +122,7 @@ func (s *Store) fetch(ctx context.Context, src source, tell Progress) (string, e
 	case <-ctx.Done():
 		return "", fmt.Errorf("fetch %s: %w", src.name, ctx.Err())
 	}
-	digest, err := "", error(nil)
-	switch {
-	case src.path != "":
-		digest, err = s.takeIn(ctx, src, tell)
-	case src.url != "":
-		digest, err = src.digest, s.download(ctx, src, tell)
-	default:
-		err = ErrNotFetched
-	}
+	digest, err := s.get(ctx, src, tell)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		err = fmt.Errorf("%w: make room in %s, or type: pilotlight image collect", ErrDiskFull, s.config.Dir)
 	}
@@ -135,6 +130,41 @@ func (s *Store) fetch(ctx context.Context, src source, tell Progress) (string, e
 		return "", fmt.Errorf("fetch %s: %w", src.name, err)
 	}
 	return digest, nil
+}
+
+// get asks whoever may have src: this machine, whose path it is, then the fellows,
+// who are near, then its publisher.
+func (s *Store) get(ctx context.Context, src source, tell Progress) (string, error) {
+	failed := ErrNotFetched
+	if src.path != "" {
+		digest, err := s.takeIn(ctx, src, tell)
+		if err == nil || src.digest == "" || errors.Is(err, unix.ENOSPC) || ctx.Err() != nil {
+			return digest, err
+		}
+		failed = err
+	}
+	if digest, err := s.fromFellows(ctx, src, tell); err == nil || errors.Is(err, ErrDiskFull) || ctx.Err() != nil {
+		return digest, err
+	}
+	if src.url != "" {
+		return s.download(ctx, src, tell)
+	}
+	return "", failed
+}
+
+// Admit brings a file from a network into the store that no sha256 pins yet, when
+// vouch says of the whole of it that it may be kept, and returns its sha256. What
+// vouch refuses is removed.
+func (s *Store) Admit(ctx context.Context, url string, vouch func(*os.File) error, progress Progress) (string, error) {
+	src, err := understand(cluster.File{URL: url, SHA256: hashOf(url)}) // any: so that the rest is looked at
+	if err != nil {
+		return "", err
+	}
+	src.digest, src.vouch = "", vouch
+	if src.url == "" {
+		return "", fmt.Errorf("%s: is no file of a network: write it like https://example.org/vmlinuz", src.name)
+	}
+	return s.fly(ctx, src, progress)
 }
 
 // openLocal opens a file of this machine.
@@ -189,7 +219,7 @@ func (s *Store) takeIn(ctx context.Context, src source, tell Progress) (string, 
 	if err != nil {
 		return "", err
 	}
-	if src.digest == "" {
+	if src.digest == "" && src.path != "" {
 		s.config.Log.Info("hashed a file of this machine; pin it by writing its sha256", "file", src.path, "sha256", digest)
 		err = s.index.change(func() { s.index.local[src.path] = local{look: before, SHA256: digest, At: start} })
 	}
@@ -229,6 +259,14 @@ func (s *Store) settle(ctx context.Context, file *os.File, src source) (string, 
 	if src.digest != "" && digest != src.digest {
 		return "", fmt.Errorf("%w: it is %s, not %s: when it was changed on purpose write the new sha256:, else do not use it",
 			ErrMismatch, digest, src.digest)
+	}
+	if src.vouch != nil {
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return "", err
+		}
+		if err := src.vouch(file); err != nil {
+			return "", fmt.Errorf("%w: %w", ErrRefused, err)
+		}
 	}
 	if err := file.Chmod(0o444); err != nil {
 		return "", err

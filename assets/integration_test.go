@@ -59,3 +59,36 @@ func TestIntegrationDiskFull(t *testing.T) {
 		t.Error("another content")
 	}
 }
+
+// TestIntegrationAdmitOnFullDisk: neither does a file that is vouched for by its signature stay
+// by halves, nor one that a fellow sends.
+func TestIntegrationAdmitOnFullDisk(t *testing.T) {
+	dir := tinyDisk(t)
+	s := openStore(t, dir)
+	large := newMirror(t, content(2<<20))
+	large.handle = func(_ int, w http.ResponseWriter, _ *http.Request) { // it does not say its length
+		w.(http.Flusher).Flush()
+		w.Write(large.body)
+	}
+	_, err := s.Admit(t.Context(), large.URL+"/disk", func(*os.File) error { return nil }, nil)
+	wantError(t, err, ErrDiskFull, large.URL, "make room in "+dir, "type: pilotlight image collect")
+
+	one := newStore(t)
+	near := writeFile(t, filepath.Join(t.TempDir(), "x"), large.body)
+	near.SHA256 = digestOf(large.body)
+	if _, err := one.Fetch(t.Context(), near, nil); err != nil {
+		t.Fatal(err)
+	}
+	var asked int
+	at := fellow(t, one, &asked)
+	s.config.Fellow, s.config.Fellows = http.DefaultClient, func() []string { return []string{at} }
+	_, err = s.Fetch(t.Context(), large.file(), nil)
+	wantError(t, err, ErrDiskFull, "type: pilotlight image collect")
+	if asked != 1 {
+		t.Errorf("the fellow was asked %d times", asked)
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, partialFolder))
+	if err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}

@@ -1,9 +1,12 @@
 package assets
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -16,14 +19,26 @@ type source struct {
 	path   string // of a file of this machine, or empty
 	digest string // in lower case, or empty
 	name   string // for errors: the URL without a password
+
+	client *http.Client         // nil is the store's
+	once   bool                 // a download that fails is not tried again
+	vouch  func(*os.File) error // says of a whole file that no sha256 pins whether it may be kept; nil asks nobody
 }
 
 // key names the work that fetching the source is.
 func (s source) key() string {
-	if s.digest != "" {
+	switch {
+	case s.digest != "":
 		return s.digest
+	case s.url != "":
+		return "url-" + hashOf(s.url)
 	}
 	return "file " + s.path
+}
+
+func hashOf(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
 }
 
 // understand refuses what cannot be fetched, with what to write.

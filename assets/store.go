@@ -33,6 +33,11 @@ type Config struct {
 	Parallel int          // downloads at a time; 0 means DefaultParallel
 	MaxBytes int64        // of one file; 0 means DefaultMaxBytes
 	Log      *slog.Logger // nil means silence
+
+	// Fellows says where the store of every fellow server is, and Fellow is how they
+	// are asked; nil asks nobody. What a fellow sends is verified like anything else.
+	Fellows func() []string
+	Fellow  *http.Client
 }
 
 // Store is a directory of verified files. Any number of requests may use it at
@@ -140,23 +145,37 @@ func (s *Store) digest(ctx context.Context, src source) (string, error) {
 
 // Has reports whether f is in the store, without looking into it.
 func (s *Store) Has(f cluster.File) bool {
+	_, ok := s.stat(f)
+	return ok
+}
+
+// Size returns how long f is, or 0 when it is not in the store.
+func (s *Store) Size(f cluster.File) int64 {
+	info, ok := s.stat(f)
+	if !ok {
+		return 0
+	}
+	return info.Size()
+}
+
+func (s *Store) stat(f cluster.File) (os.FileInfo, bool) {
 	src, err := understand(f)
 	if err != nil {
-		return false
+		return nil, false
 	}
 	if src.digest == "" {
 		file, now, err := openLocal(src)
 		if err != nil {
-			return false
+			return nil, false
 		}
 		file.Close()
 		known := false
 		if src.digest, known = s.index.localDigest(src.path, now); !known {
-			return false
+			return nil, false
 		}
 	}
-	_, err = os.Stat(s.blobPath(src.digest))
-	return err == nil
+	info, err := os.Stat(s.blobPath(src.digest))
+	return info, err == nil
 }
 
 // Lack says why f could not be opened now: nil when it is in the store, or is a

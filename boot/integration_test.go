@@ -222,6 +222,14 @@ func (configs) CloudConfig(_ context.Context, m httpboot.Machine) (httpboot.Body
 	return httpboot.Body{Data: []byte("#cloud-config\nhostname: " + m.Host.Name + "\n"), ContentType: "text/cloud-config"}, nil
 }
 
+func (configs) Text(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	return httpboot.Body{Data: []byte("d-i for " + m.Host.Name + "\n"), ContentType: "text/plain"}, nil
+}
+
+func (configs) Setup(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	return httpboot.Body{Data: []byte("#!/bin/sh\n# " + m.Host.Name + "\n"), ContentType: "text/plain"}, nil
+}
+
 // lab is the two namespaces, with the servers running in one.
 type lab struct {
 	t              *testing.T

@@ -19,6 +19,8 @@ const (
 	IgnitionPath    = "/ignition"
 	CloudConfigPath = "/cloud-config"
 	SeedPath        = "/cloud/"
+	TextPath        = "/text"  // what the installer of another system reads
+	SetupPath       = "/setup" // a program that makes a system one of pilotlight's hosts
 
 	// Behind these are the configs of an installer, not those of the system that
 	// it installs.
@@ -95,8 +97,10 @@ type Facts struct {
 	ConfigURL      string // of the Ignition config
 	CloudConfigURL string // of the #cloud-config
 	SeedURL        string // of the NoCloud seed, with its slash at the end
+	TextURL        string // of config: {text: ...}: a preseed, a kickstart, an autoinstall
+	SetupURL       string // of the program that makes a system one of pilotlight's hosts
 
-	// Of a boot that runs the installer. The three URLs above are what the
+	// Of a boot that runs the installer. The URLs above are what the
 	// installer itself is told then; these are for the system that it installs.
 	Install         *cluster.Installation // nil when the machine does not run the installer
 	SystemConfigURL string                // of the Ignition config
@@ -114,17 +118,15 @@ func FactsOf(mode cluster.BootMode, t cluster.Target, v Visit) Facts {
 		Host: t.Host, Profile: t.Profile, Group: t.Group, Image: t.Image, Network: t.Network,
 		Variables: t.Variables, SSHKeys: t.SSHKeys,
 		Server: v.Server, MAC: v.Identity.MAC, UUID: v.Identity.UUID, Address: v.Address,
-		ConfigURL:      v.Server.URL + IgnitionPath + "?" + who.Encode(),
-		CloudConfigURL: v.Server.URL + CloudConfigPath + "?" + who.Encode(),
-		SeedURL:        v.Server.URL + SeedPath + v.Identity.MAC.Hyphens() + "/",
+		SeedURL: v.Server.URL + SeedPath + v.Identity.MAC.Hyphens() + "/",
 	}
+	at := func(path string) string { return v.Server.URL + path + "?" + who.Encode() }
 	if mode == cluster.BootInstall {
-		f.Install, f.SystemConfigURL, f.SystemSeedURL = t.Profile.Install, f.ConfigURL, f.SeedURL
+		f.Install, f.SystemConfigURL, f.SystemSeedURL = t.Profile.Install, at(IgnitionPath), f.SeedURL
 		f.SeedURL += InstallerFolder
 		who.Set(InstallerKey, "1")
-		f.ConfigURL = v.Server.URL + IgnitionPath + "?" + who.Encode()
-		f.CloudConfigURL = v.Server.URL + CloudConfigPath + "?" + who.Encode()
 	}
+	f.ConfigURL, f.CloudConfigURL, f.TextURL, f.SetupURL = at(IgnitionPath), at(CloudConfigPath), at(TextPath), at(SetupPath)
 	if t.Image != nil {
 		f.KernelURL = imageURL(v.Server, t.Image, "kernel")
 		if t.Image.Rootfs != nil {
@@ -143,8 +145,9 @@ func imageURL(s Server, i *cluster.Image, file string) string {
 // cuts off the rest without a word.
 const maxCommandLine = 2047
 
-// Args returns the kernel arguments: the image's, then the profile's, then those
-// of the profile's installation when that is what the machine boots. Each is a
+// Args returns the kernel arguments: those that are known of the image's system,
+// unless one of the others says another; then the image's, then the profile's, then
+// those of the profile's installation when that is what the machine boots. Each is a
 // template over Facts. One that comes out empty is left out.
 func Args(mode cluster.BootMode, t cluster.Target, v Visit) ([]string, error) {
 	facts := FactsOf(mode, t, v)
@@ -170,6 +173,7 @@ func Args(mode cluster.BootMode, t cluster.Target, v Visit) ([]string, error) {
 	if len(wrong.Problems) > 0 {
 		return nil, wrong
 	}
+	out = overruled(knownArgs(mode, t, facts), out)
 	if n := len(strings.Join(out, " ")); n > maxCommandLine {
 		return nil, fmt.Errorf("host %s: the kernel arguments are %d bytes long and a kernel reads only %d: shorten args: of image %s or profile %s",
 			t.Host.Name, n, maxCommandLine, t.Image.Name, t.Profile.Name)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -214,17 +215,43 @@ func (c *checker) file(field string, f File) {
 	}
 }
 
+// streamForm is SYSTEM/STREAM.
+var (
+	streamForm  = regexp.MustCompile(`^(fedora-coreos|flatcar)/[a-z0-9][a-z0-9-]*$`)
+	releaseForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+_-]*$`)
+)
+
 func (c *checker) image(i *Image) {
 	oneOf(c, "arch", i.Arch, X86_64, AArch64)
-	c.file("kernel", i.Kernel)
-	for n, f := range i.Initrd {
-		c.file(fmt.Sprintf("initrd[%d]", n), f)
+	c.stream(i)
+	if i.Stream != "" && i.Kernel.URL == "" {
+		c.add("kernel", "is missing: the files of stream: %s are not pinned yet; type: pilotlight image resolve -f FILE -w PINNED.yaml, and apply that", i.Stream)
+		return
 	}
-	if i.Rootfs != nil {
-		c.file("rootfs", *i.Rootfs)
+	for _, f := range i.Files() {
+		c.file(f.Field, f.File)
 	}
-	if i.FDT != nil {
-		c.file("fdt", *i.FDT)
+	if (i.Disk == nil) != (i.DiskSignature == nil) {
+		c.add("disk", "goes with disk_signature, which flatcar-install verifies: write both, or neither")
+	}
+}
+
+// stream checks what says where an image's files come from.
+func (c *checker) stream(i *Image) {
+	if i.Stream != "" && !streamForm.MatchString(i.Stream) {
+		c.add("stream", "%q is no stream that is known; write it like fedora-coreos/stable or flatcar/stable", i.Stream)
+	}
+	if i.Stream == "" && i.Release != "" {
+		c.add("release", "is a release of a stream: write stream: fedora-coreos/stable or flatcar/stable, or take it out")
+	}
+	if i.Stream == "" && i.Mirror != "" {
+		c.add("mirror", "is a mirror of a stream: write stream: fedora-coreos/stable or flatcar/stable, or take it out")
+	}
+	if i.Release != "" && !releaseForm.MatchString(i.Release) {
+		c.add("release", "%q is no release; write it like 44.20260802.3.1", i.Release)
+	}
+	if u, err := url.Parse(i.Mirror); i.Mirror != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+		c.add("mirror", "is no plain URL of a mirror; write it like https://mirror.example.org/fcos, without a name and a password")
 	}
 }
 
@@ -242,17 +269,34 @@ func (c *checker) profile(p *Profile) {
 	}
 	c.config("config", p.Config)
 	c.sshKeys(p.SSHKeys)
+	c.readBy(p)
+}
+
+// readBy refuses configs that the system which the profile boots does not read: its
+// machines would ask for another for ever.
+func (c *checker) readBy(p *Profile) {
+	d, ok := c.snap.Get(Ref{KindImage, string(p.Image)})
+	if !ok {
+		return
+	}
+	os := d.(*Image).OS()
+	if os == FedoraCoreOS && p.Config.CloudConfig != "" {
+		c.add("config.cloud_config", "is not read by Fedora CoreOS, which image %s is: write butane:", p.Image)
+	}
+	if os != "" && p.Install != nil && p.Install.Config.CloudConfig != "" {
+		c.add("install.config.cloud_config", "is not read by the installer of image %s: write butane:", p.Image)
+	}
 }
 
 func (c *checker) config(field string, g Config) {
 	set := 0
-	for _, text := range []string{g.Butane, g.Ignition, g.CloudConfig} {
+	for _, text := range []string{g.Butane, g.Ignition, g.CloudConfig, g.Text} {
 		if text != "" {
 			set++
 		}
 	}
 	if set > 1 {
-		c.add(field, "has more than one of butane, ignition and cloud_config; keep one")
+		c.add(field, "has more than one of butane, ignition, cloud_config and text; keep one")
 	}
 }
 

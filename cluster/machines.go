@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // DHCPMode says what pilotlight does with DHCP on a network.
@@ -52,16 +54,68 @@ type File struct {
 	SHA256 string `json:"sha256,omitempty"` // 64 hexadecimal digits
 }
 
+// OS is a system whose releases pilotlight finds, and whose kernel arguments it knows.
+type OS string
+
+// The systems.
+const (
+	FedoraCoreOS OS = "fedora-coreos"
+	Flatcar      OS = "flatcar"
+)
+
 // Image is what a machine boots: a kernel, its initial RAM disks, and the root
 // file system that those fetch.
 type Image struct {
 	Meta
 	Arch   Arch     `json:"arch,omitempty"`   // default x86_64
+	Stream string   `json:"stream,omitempty"` // fedora-coreos/stable, flatcar/stable ...: whose releases these files are; `pilotlight image resolve` pins them, and the system's kernel arguments are known
 	Kernel File     `json:"kernel"`           // the kernel
 	Initrd []File   `json:"initrd,omitempty"` // the initial RAM disks, in order
 	Rootfs *File    `json:"rootfs,omitempty"` // what the initial RAM disk fetches; {{ .RootfsURL }} in args
 	FDT    *File    `json:"fdt,omitempty"`    // a device tree that U-Boot or a Raspberry Pi hands to the kernel in place of its own
-	Args   []string `json:"args,omitempty"`   // kernel arguments that the image needs; a template each
+	Args   []string `json:"args,omitempty"`   // kernel arguments that the image needs, over those that are known of stream:; a template each
+
+	Release  string `json:"release,omitempty"`   // which release of stream: the files are
+	Mirror   string `json:"mirror,omitempty"`    // where the releases of stream: are, in place of their publisher's server
+	SignedBy string `json:"signed_by,omitempty"` // whose signature of the files was good when they were pinned
+
+	Disk          *File `json:"disk,omitempty"`           // Flatcar's image of a disk, for boot: install
+	DiskSignature *File `json:"disk_signature,omitempty"` // its publisher's signature, which flatcar-install verifies
+}
+
+// OS returns the system of stream:, or nothing.
+func (i *Image) OS() OS {
+	os, _, _ := strings.Cut(i.Stream, "/")
+	return OS(os)
+}
+
+// Channel returns what stream: says behind the system.
+func (i *Image) Channel() string {
+	_, channel, _ := strings.Cut(i.Stream, "/")
+	return channel
+}
+
+// ImageFile is a file of an image, and the field that names it.
+type ImageFile struct {
+	Field string
+	File
+}
+
+// Files returns all files of an image that are named.
+func (i *Image) Files() []ImageFile {
+	out := []ImageFile{{"kernel", i.Kernel}}
+	for n, f := range i.Initrd {
+		out = append(out, ImageFile{fmt.Sprintf("initrd[%d]", n), f})
+	}
+	for _, f := range []struct {
+		field string
+		file  *File
+	}{{"rootfs", i.Rootfs}, {"fdt", i.FDT}, {"disk", i.Disk}, {"disk_signature", i.DiskSignature}} {
+		if f.file != nil {
+			out = append(out, ImageFile{f.field, *f.file})
+		}
+	}
+	return out
 }
 
 // BootMode says where a machine's system lives.
@@ -92,13 +146,15 @@ const (
 	LoaderPXELINUX Loader = "pxelinux"
 )
 
-// Config is the template of what a host is told, in one of three languages.
+// Config is the template of what a host is told, in one of three languages, or as
+// the text of some other installer.
 // The text itself is here, not a path: what was applied does not change when a
 // file does.
 type Config struct {
 	Butane      string `json:"butane,omitempty"`       // a Butane config (YAML): a file beside the manifest, or the text; a template
 	Ignition    string `json:"ignition,omitempty"`     // an Ignition v3 config (JSON), likewise
 	CloudConfig string `json:"cloud_config,omitempty"` // a #cloud-config, likewise
+	Text        string `json:"text,omitempty"`         // what another system's installer reads (a preseed, a kickstart, an autoinstall), likewise; {{ .TextURL }} in args
 }
 
 // Profile is how a class of hosts is booted and configured.

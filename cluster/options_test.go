@@ -85,8 +85,8 @@ func TestCheckOptions(t *testing.T) {
 		"domain-name-servers": one("10.0.0.9"), "121": one("10.9.0.0/16 via 10.0.0.9"), "interface-mtu": one("500"), "26": one("1500"),
 		"bogus": one("1"), "17": one(strings.Repeat("x", 500)), "100": one(strings.Repeat("x", 500)),
 	}
-	docs[8].(*Host).Options = OptionSet{"domain-name-servers": one("10.0.0.9"), "121": one("10.9.0.0/16 via 10.0.0.9"), "53": one("0x01")}
-	docs[9].(*Host).Options = OptionSet{"121": one("10.9.0.0/16 via 10.0.0.9")} // on no network that is known
+	docs[9].(*Host).Options = OptionSet{"domain-name-servers": one("10.0.0.9"), "121": one("10.9.0.0/16 via 10.0.0.9"), "53": one("0x01")}
+	docs[10].(*Host).Options = OptionSet{"121": one("10.9.0.0/16 via 10.0.0.9")} // on no network that is known
 	var got []string
 	for _, p := range Check(docs) {
 		got = append(got, p.String())

@@ -134,7 +134,7 @@ func (c *Cache) limit() int64 {
 // shape is newShape, remembered.
 func (c *Cache) shape(t text, rendered string, at lines, p part, keys []string) *shape {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q %q %q %q %q", t.ref, t.field, p.agent.URL, p.agent.SHA256, p.agent.SHA512, p.installed, p.ca, keys)
+	fmt.Fprintf(h, "%q %q %q %q %q %q %q %q %q", t.ref, t.field, p.agent.URL, p.agent.SHA256, p.agent.SHA512, p.installed, p.install, p.ca, keys)
 	fmt.Fprintf(h, " %d %s %s", len(rendered), rendered, t.source)
 	key := [32]byte(h.Sum(nil))
 	c.mu.Lock()
@@ -164,7 +164,8 @@ func contentKey(in Input) ([32]byte, error) {
 		Server  Server
 
 		Installer *Installer
-	}{t, in.Address, in.Agent, in.Server, in.Installer})
+		SetupURL  string
+	}{t, in.Address, in.Agent, in.Server, in.Installer, in.SetupURL})
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("look for the config of a host: %w: variables hold text, numbers, lists and mappings", err)
 	}
@@ -173,7 +174,7 @@ func contentKey(in Input) ([32]byte, error) {
 
 // sameRest compares what identity leaves out.
 func sameRest(a, b *Input) bool {
-	return a.Server == b.Server && reflect.DeepEqual(a.Installer, b.Installer) && reflect.DeepEqual(&a.Agent, &b.Agent) &&
+	return a.Server == b.Server && a.SetupURL == b.SetupURL && reflect.DeepEqual(a.Installer, b.Installer) && reflect.DeepEqual(&a.Agent, &b.Agent) &&
 		slices.Equal(a.Target.SSHKeys, b.Target.SSHKeys) &&
 		maps.EqualFunc(a.Target.Variables, b.Target.Variables, sameVariable)
 }

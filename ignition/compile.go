@@ -33,6 +33,9 @@ func compile(in Input, shapeOf shaper) (*Config, error) {
 	if config.CloudConfig != "" {
 		problems = c.compileCloud(&in, agentConfig)
 	}
+	if config.Text != "" {
+		problems = append(problems, c.compileText(&in)...)
+	}
 	// A profile without any config gets an Ignition config of pilotlight's own.
 	if config.Butane != "" || config.Ignition != "" || config.CloudConfig == "" {
 		problems = append(problems, c.compileIgnition(&in, agentConfig, shapeOf)...)
@@ -99,6 +102,9 @@ func (c *Config) seal() {
 	if c.cloud != nil {
 		c.cloud.pieces.digest(h)
 		fmt.Fprintf(h, "cloud %q\n", c.cloud.metaData)
+	}
+	if c.text != nil {
+		fmt.Fprintf(h, "text %q\n", c.text)
 	}
 	c.digest = hex.EncodeToString(h.Sum(nil))
 }

@@ -14,6 +14,7 @@ type Config struct {
 	profile  cluster.ProfileName
 	ignition *document      // nil when the profile has only a cloud_config
 	cloud    *cloudDocument // nil when the profile has no cloud_config
+	text     []byte         // nil when the profile has no text
 	warnings []Problem
 	digest   string
 }

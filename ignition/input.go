@@ -19,6 +19,7 @@ type Input struct {
 	Server  Server
 
 	Installer *Installer // nil for the config of a system
+	SetupURL  string     // of the program that Setup makes, for the text of another system's installer
 }
 
 // Agent is the agent that the host fetches and what it starts from.

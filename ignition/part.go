@@ -2,6 +2,7 @@ package ignition
 
 import (
 	"net/url"
+	"strings"
 
 	v36 "github.com/coreos/ignition/v2/config/v3_6/types"
 
@@ -15,6 +16,7 @@ const (
 	// has to.
 	InstalledFile = "/opt/pilotlight/bin/installed"
 	InstalledUnit = "pilotlight-installed.service"
+	InstallFile   = "/opt/pilotlight/bin/install" // the program that installs Flatcar
 	caFile        = "/etc/pilotlight/ca.crt"
 )
 
@@ -22,6 +24,18 @@ const (
 // installs.
 type Installer struct {
 	Done string // https:// URL to which the installer's token is sent when it is done
+
+	Flatcar *FlatcarInstall // for a machine that boots Flatcar to install it; else nil
+}
+
+// FlatcarInstall is what flatcar-install is told. It takes no URL of a config, and
+// no kernel argument starts it.
+type FlatcarInstall struct {
+	Device  string
+	Release string
+	Base    string // URL below which are RELEASE/IMAGE and its signature; empty is its publisher's
+	Channel string
+	Config  string // URL of the Ignition config of the system
 }
 
 // part is what pilotlight adds to a config: the agent to a system's, and to an
@@ -29,6 +43,7 @@ type Installer struct {
 type part struct {
 	agent     Agent
 	installed string // the program InstalledFile; empty in a system's config
+	install   string // the program InstallFile; empty where the system's own installer is started by kernel arguments
 	ca        string
 }
 
@@ -36,7 +51,11 @@ func (in *Input) part() part {
 	if in.Installer == nil {
 		return part{agent: in.Agent}
 	}
-	return part{installed: installedScript(in.Installer.Done), ca: in.Server.CA}
+	p := part{installed: installedScript(in.Installer.Done), ca: in.Server.CA}
+	if f := in.Installer.Flatcar; f != nil {
+		p.install = f.script()
+	}
+	return p
 }
 
 // holes are what is not known before the config is asked for.
@@ -52,12 +71,16 @@ func (p part) holes() []int {
 func (p part) files() []v36.File {
 	name := file(HostnameFile, "data:,"+holes[holeName]+"%0A", 0o644)
 	if p.installed != "" {
-		return []v36.File{
+		files := []v36.File{
 			file(InstalledFile, "data:,"+url.PathEscape(p.installed), 0o755),
 			file(caFile, "data:,"+url.PathEscape(p.ca), 0o644),
 			file(cluster.InstallTokenFile, "data:,"+holes[holeToken], 0o600),
 			name,
 		}
+		if p.install != "" {
+			files = append(files, file(InstallFile, "data:,"+url.PathEscape(p.install), 0o755))
+		}
+		return files
 	}
 	agent := file(AgentFile, p.agent.URL, 0o755)
 	agent.Contents.Verification.Hash = ptr(holes[holeHash])
@@ -74,14 +97,17 @@ func (p part) paths() []string {
 	name, _ := p.unit()
 	unit := "/etc/systemd/system/" + name
 	if p.installed != "" {
-		return []string{InstalledFile, caFile, cluster.InstallTokenFile, HostnameFile, unit}
+		return []string{InstalledFile, InstallFile, caFile, cluster.InstallTokenFile, HostnameFile, unit}
 	}
 	return []string{AgentFile, cluster.AgentConfigFile, cluster.AgentTokenFile, HostnameFile, unit}
 }
 
 // unit is pilotlight's systemd unit.
 func (p part) unit() (name, text string) {
-	if p.installed != "" {
+	switch {
+	case p.install != "":
+		return InstalledUnit, flatcarUnitText
+	case p.installed != "":
 		return InstalledUnit, installedUnitText
 	}
 	return AgentUnit, AgentUnitText
@@ -116,4 +142,50 @@ ExecStart=` + InstalledFile + `
 
 [Install]
 RequiredBy=coreos-installer.target
+`
+
+// script installs Flatcar. flatcar-install verifies the publisher's signature of
+// what it writes, and removes what it wrote when that is not good.
+func (f *FlatcarInstall) script() string {
+	args := "-d " + shellWord(f.Device) + " -o '' -i \"$config\""
+	if f.Release != "" {
+		args += " -V " + shellWord(f.Release)
+	}
+	if f.Base != "" {
+		args += " -b " + shellWord(f.Base)
+	} else if f.Channel != "" {
+		args += " -C " + shellWord(f.Channel)
+	}
+	return `#!/bin/sh
+# Installs Flatcar to this machine's disk, tells pilotlight, and boots from the disk.
+set -eu
+umask 077
+config=/run/pilotlight-system.ign
+curl --fail --silent --show-error --connect-timeout 10 --max-time 60 \
+  --retry 120 --retry-delay 5 --retry-all-errors --output "$config" ` + shellWord(f.Config) + `
+flatcar-install ` + args + `
+` + InstalledFile + `
+rm -f "$config"
+systemctl --no-block reboot
+`
+}
+
+// shellWord quotes a word for a shell.
+func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// flatcarUnitText runs the program that installs Flatcar, which fails when nothing
+// could be fetched: then it is tried again.
+const flatcarUnitText = `[Unit]
+Description=Install this machine, and tell pilotlight
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=` + InstallFile + `
+Restart=on-failure
+RestartSec=30
+
+[Install]
+WantedBy=multi-user.target
 `

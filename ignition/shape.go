@@ -19,6 +19,7 @@ const (
 	butaneField   = "config.butane"
 	ignitionField = "config.ignition"
 	cloudField    = "config.cloud_config"
+	textField     = "config.text"
 
 	installPrefix = "install." // before them where the installer's config stands
 )

@@ -41,13 +41,14 @@ type data struct {
 	Address   string // where the host is; empty when that is not known
 	Server    Server
 	Install   *cluster.Installation // nil when the profile installs nothing
+	SetupURL  string                // of the program that makes a system the host
 }
 
 func (in *Input) data() *data {
 	t := &in.Target
 	d := &data{
 		Host: t.Host, Group: t.Group, Profile: t.Profile, Image: t.Image, Network: t.Network,
-		Variables: plainMap(t.Variables), SSHKeys: t.SSHKeys, Server: in.Server, Install: t.Profile.Install,
+		Variables: plainMap(t.Variables), SSHKeys: t.SSHKeys, Server: in.Server, Install: t.Profile.Install, SetupURL: in.SetupURL,
 	}
 	if a := in.address(); a.IsValid() {
 		d.Address = a.String()
@@ -208,7 +209,7 @@ func CheckTemplates(p *cluster.Profile) (problems []Problem, whole bool) {
 
 func configTexts(ref cluster.Ref, prefix string, c cluster.Config) []text {
 	return []text{
-		{ref, prefix + butaneField, c.Butane}, {ref, prefix + ignitionField, c.Ignition}, {ref, prefix + cloudField, c.CloudConfig},
+		{ref, prefix + butaneField, c.Butane}, {ref, prefix + ignitionField, c.Ignition}, {ref, prefix + cloudField, c.CloudConfig}, {ref, prefix + textField, c.Text},
 	}
 }
 

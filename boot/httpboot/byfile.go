@@ -92,6 +92,7 @@ func (h *Handler) makeFor(ctx context.Context, from netip.Addr, at boot.Server,
 	if err != nil {
 		return nil, m, mode, notReady("%w", err)
 	}
+	h.booting.begin(from, m.Target.Image, time.Now())
 	return body, m, mode, nil
 }
 
@@ -99,11 +100,10 @@ func (h *Handler) makeFor(ctx context.Context, from netip.Addr, at boot.Server,
 // of its initial RAM disks as NAME/initrd.
 func (h *Handler) imageFile(ctx context.Context, from netip.Addr, file string) (fs.File, error) {
 	name, what, _ := strings.Cut(file, "/")
-	d, ok := h.Snapshot().Get(cluster.Ref{Kind: cluster.KindImage, Name: name})
+	i, ok := h.imageFor(from, name)
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	i := d.(*cluster.Image)
 	files, step, detail := []cluster.File{i.Kernel}, cluster.StepKernel, i.Name
 	digits, one := strings.CutPrefix(what, "initrd/")
 	switch {

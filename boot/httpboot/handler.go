@@ -49,6 +49,8 @@ type Body struct {
 type Configs interface {
 	Ignition(ctx context.Context, m Machine, accept string) (Body, error)
 	CloudConfig(ctx context.Context, m Machine) (Body, error)
+	Text(ctx context.Context, m Machine) (Body, error)  // what another system's installer reads
+	Setup(ctx context.Context, m Machine) (Body, error) // a program that makes a system the host
 }
 
 // Files opens the files of images.
@@ -92,6 +94,7 @@ type Handler struct {
 	metrics *metrics
 	images  gate
 	configs gate
+	booting booting
 	warning *rate.Limiter // a stranger can provoke refusals: the log takes so many
 }
 
@@ -110,6 +113,9 @@ func (h *Handler) init() {
 	handle(boot.CloudConfigPath, "cloud-config", h.configs, h.cloudConfig)
 	handle(boot.SeedPath+"{mac}/{file}", "seed", h.configs, h.seed)
 	handle(boot.SeedPath+"{mac}/"+boot.InstallerFolder+"{file}", "seed", h.configs, h.installerSeed)
+	handle(boot.TextPath, "text", h.configs, h.plainText)
+	handle(boot.SetupPath, "setup", h.configs, h.setup)
+	handle(boot.ImagePath+"{image}/disk/{release}/{file}", "disk", h.images, h.disk)
 	handle(boot.ImagePath+"{image}/kernel", "kernel", h.images, h.kernel)
 	handle(boot.ImagePath+"{image}/initrd/{n}", "initrd", h.images, h.initrd)
 	handle(boot.ImagePath+"{image}/rootfs", "rootfs", h.images, h.rootfs)

@@ -52,6 +52,18 @@ func (c *configs) CloudConfig(_ context.Context, m httpboot.Machine) (httpboot.B
 	return httpboot.Body{Data: []byte("#cloud-config\n# " + m.Host.Name + "\n"), ContentType: "text/cloud-config"}, c.err
 }
 
+func (c *configs) Text(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	c.made.Add(1)
+	c.last = m
+	return httpboot.Body{Data: []byte("d-i for " + m.Host.Name), ContentType: "text/plain"}, c.err
+}
+
+func (c *configs) Setup(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	c.made.Add(1)
+	c.last = m
+	return httpboot.Body{Data: []byte("#!/bin/sh\n# " + m.Host.Name + secret), ContentType: "text/plain"}, c.err
+}
+
 // files are in a directory, by the last element of their URL.
 type files struct{ dir string }
 
@@ -73,7 +85,7 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, configs: new(configs), dir: t.TempDir()}
-	for name, text := range map[string]string{"kernel": "the kernel", "initrd0": "first", "initrd1": "second", "agent": "the agent"} {
+	for name, text := range map[string]string{"kernel": "the kernel", "initrd0": "first", "initrd1": "second", "initrd0.sig": "a signature", "agent": "the agent"} {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -85,6 +97,7 @@ func newRig(t testing.TB) *rig {
 		network("lan", "10.0.0.0/24", cluster.DHCPAuthoritative), network("static", "10.1.0.0/24", cluster.DHCPOff),
 		network("office", "10.2.0.0/24", cluster.DHCPProxy),
 		&cluster.Image{Meta: cluster.Meta{Name: "node"}, Kernel: cluster.File{URL: "kernel", SHA256: "aa"}, Initrd: []cluster.File{{URL: "initrd0", SHA256: "bb"}, {URL: "initrd1", SHA256: "cc"}}},
+		&cluster.Image{Meta: cluster.Meta{Name: "flatcar"}, Kernel: cluster.File{URL: "kernel"}, Release: "4593.2.5", Disk: &cluster.File{URL: "initrd0"}, DiskSignature: &cluster.File{URL: "initrd0.sig"}},
 		&cluster.Image{Meta: cluster.Meta{Name: "far"}, Kernel: cluster.File{URL: "http://far/away"}, Rootfs: &cluster.File{URL: "gone"}},
 		&cluster.Profile{Meta: cluster.Meta{Name: "web"}, Image: "node", Args: []string{"config={{.ConfigURL}}"}},
 		&cluster.Profile{Meta: cluster.Meta{Name: "broken"}, Image: "node", Args: []string{"{{.Variables.none}}"}},
@@ -147,6 +160,17 @@ func TestPaths(t *testing.T) {
 		{"a network whose addresses somebody else lends", "/ignition?" + me, static, 200, `"for":"web1"`},
 		{"an Ignition config", "/ignition?" + me, addr1, 200, `"for":"web1"`},
 		{"a cloud-config", "/cloud-config?" + me, addr1, 200, "#cloud-config"},
+		{"another system's text", "/text?" + me, addr1, 200, "d-i for web1"},
+		{"another machine's text", "/text?" + me, addr2, 403, "is lent to 52:54:00:00:00:02"},
+		{"a stranger's text", "/text?" + me, stranger, 403, "is on no network"},
+		{"the setup", "/setup?" + me, addr1, 200, "#!/bin/sh"},
+		{"another machine's setup", "/setup?" + me, addr2, 403, "is lent to 52:54:00:00:00:02"},
+		{"an installer's setup, of a host that is not installed", "/setup?installer=1&" + me, addr1, 503, "asks as an installer"},
+		{"a disk", "/images/flatcar/disk/4593.2.5/initrd0", stranger, 200, "first"},
+		{"its signature", "/images/flatcar/disk/4593.2.5/initrd0.sig", stranger, 200, "a signature"},
+		{"a disk of another release", "/images/flatcar/disk/1.2.3/initrd0", stranger, 404, "has no image of a disk of release"},
+		{"another disk", "/images/flatcar/disk/4593.2.5/other", stranger, 404, "has initrd0"},
+		{"a disk that the image has not", "/images/node/disk/1/x", stranger, 404, "has no image of a disk"},
 		{"a seed's user-data", "/cloud/52-54-00-00-00-01/user-data", addr1, 200, "# web1"},
 		{"a seed's meta-data", "/cloud/52-54-00-00-00-01/meta-data", addr1, 200, "instance-id: \"web1-"},
 		{"a seed's vendor-data", "/cloud/52-54-00-00-00-01/vendor-data", addr1, 200, ""},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pilotlight/pilotlight/boot"
@@ -43,6 +44,7 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return notReady("%w", err)
 	}
+	h.booting.begin(m.Address, m.Target.Image, time.Now())
 	h.record(r, cluster.StepScript, fmt.Sprintf("profile %s, %s", m.Target.Profile.Name, mode))
 	return send(w, r, Body{Data: body, ContentType: scriptType})
 }
@@ -82,6 +84,21 @@ func (h *Handler) ignition(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) cloudConfig(w http.ResponseWriter, r *http.Request) error {
 	return h.config(w, r, r.FormValue("mac"), r.FormValue(boot.InstallerKey) != "", func(m Machine) (Body, error) {
 		return h.Configs.CloudConfig(r.Context(), m)
+	})
+}
+
+// plainText serves what the installer of another system reads, to that machine
+// only.
+func (h *Handler) plainText(w http.ResponseWriter, r *http.Request) error {
+	return h.config(w, r, r.FormValue("mac"), r.FormValue(boot.InstallerKey) != "", func(m Machine) (Body, error) {
+		return h.Configs.Text(r.Context(), m)
+	})
+}
+
+// setup serves the program that makes a system pilotlight's.
+func (h *Handler) setup(w http.ResponseWriter, r *http.Request) error {
+	return h.config(w, r, r.FormValue("mac"), r.FormValue(boot.InstallerKey) != "", func(m Machine) (Body, error) {
+		return h.Configs.Setup(r.Context(), m)
 	})
 }
 
@@ -190,11 +207,31 @@ func (h *Handler) rootfs(w http.ResponseWriter, r *http.Request) error {
 
 func (h *Handler) image(r *http.Request) (*cluster.Image, error) {
 	name := r.PathValue("image")
-	d, ok := h.Snapshot().Get(cluster.Ref{Kind: cluster.KindImage, Name: name})
+	i, ok := h.imageFor(client(r), name)
 	if !ok {
 		return nil, status(http.StatusNotFound, "there is no image %q: apply a document with kind: image", printable(name))
 	}
-	return d.(*cluster.Image), nil
+	return i, nil
+}
+
+// disk serves what flatcar-install asks for below its -b: VERSION/NAME, and
+// VERSION/NAME.sig.
+func (h *Handler) disk(w http.ResponseWriter, r *http.Request) error {
+	i, err := h.image(r)
+	if err != nil {
+		return err
+	}
+	if i.Disk == nil || i.DiskSignature == nil || r.PathValue("release") != i.Release {
+		return status(http.StatusNotFound, "image %s has no image of a disk of release %q: pin it with pilotlight image resolve", i.Name, printable(r.PathValue("release")))
+	}
+	f := *i.Disk
+	if strings.HasSuffix(r.PathValue("file"), ".sig") {
+		f = *i.DiskSignature
+	}
+	if path.Base(f.URL) != r.PathValue("file") {
+		return status(http.StatusNotFound, "image %s has %s, not %q", i.Name, path.Base(f.URL), printable(r.PathValue("file")))
+	}
+	return h.file(w, r, f, cluster.StepRootfs, i.Name+" "+path.Base(f.URL))
 }
 
 func (h *Handler) agent(w http.ResponseWriter, r *http.Request) error {

@@ -42,6 +42,7 @@ type Server struct {
 	Recipient string // the servers': what secrets are sealed to at rest
 	Machines  Machines
 	Servers   Servers
+	Images    Images
 	Logger    *slog.Logger
 	Running   context.Context // ends when the server stops, and with it what never ends by itself; nil is for ever
 }
@@ -111,6 +112,7 @@ func (s *Server) Handler(operator func(*http.Request) (string, bool)) http.Handl
 	})
 	route("GET /v1/render", s.render)
 	s.routeServers(route)
+	s.routeImages(route)
 	return mux
 }
 

@@ -22,21 +22,25 @@ func (d *decoder) inline(doc cluster.Document) {
 		d.template("config.butane", &doc.Config.Butane)
 		d.template("config.ignition", &doc.Config.Ignition)
 		d.template("config.cloud_config", &doc.Config.CloudConfig)
+		d.template("config.text", &doc.Config.Text)
 		if i := doc.Install; i != nil {
 			d.template("install.config.butane", &i.Config.Butane)
 			d.template("install.config.ignition", &i.Config.Ignition)
 			d.template("install.config.cloud_config", &i.Config.CloudConfig)
+			d.template("install.config.text", &i.Config.Text)
 		}
 	case *cluster.Image:
 		d.locate("kernel.url", &doc.Kernel.URL)
 		for i := range doc.Initrd {
 			d.locate(fmt.Sprintf("initrd[%d].url", i), &doc.Initrd[i].URL)
 		}
-		if doc.Rootfs != nil {
-			d.locate("rootfs.url", &doc.Rootfs.URL)
-		}
-		if doc.FDT != nil {
-			d.locate("fdt.url", &doc.FDT.URL)
+		for _, f := range []struct {
+			field string
+			file  *cluster.File
+		}{{"rootfs", doc.Rootfs}, {"fdt", doc.FDT}, {"disk", doc.Disk}, {"disk_signature", doc.DiskSignature}} {
+			if f.file != nil {
+				d.locate(f.field+".url", &f.file.URL)
+			}
 		}
 	}
 }

@@ -17,7 +17,7 @@ func FuzzName(f *testing.F) {
 	if err := os.WriteFile(filepath.Join(top, "secret"), []byte("a secret of the server's"), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	h, err := Open(f.Context(), dir, func(*http.Request) Role { return Pusher })
+	h, err := Open(f.Context(), dir, func(*http.Request) Role { return Pusher }, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -35,11 +35,13 @@ type Role int
 const (
 	Nobody Role = iota
 	Puller
+	Fellow // another server, which is told only what is here
 	Pusher
 )
 
-// Open serves the registry kept in dir. role says what the asker may do.
-func Open(ctx context.Context, dir string, role func(*http.Request) Role) (http.Handler, error) {
+// Open serves the registry kept in dir. role says what the asker may do; what is
+// not here is asked of the fellows, who may be nil.
+func Open(ctx context.Context, dir string, role func(*http.Request) Role, fellows *Fellows) (http.Handler, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the registry's directory: %w", err)
 	}
@@ -73,6 +75,9 @@ func Open(ctx context.Context, dir string, role func(*http.Request) Role) (http.
 			w.WriteHeader(http.StatusNotFound)
 			_, _ = fmt.Fprint(w, `{"errors":[{"code":"NAME_INVALID","message":"a repository's name has at most 255 characters"}]}`)
 			return
+		}
+		if needed == Puller && got != Fellow {
+			fellows.ensure(r, app)
 		}
 		app.ServeHTTP(w, r)
 	}), nil

@@ -25,11 +25,11 @@ import (
 
 const roleHeader = "X-Test-Role"
 
-func serve(t *testing.T, dir string) *httptest.Server {
+func serve(t *testing.T, dir string, fellows *Fellows) *httptest.Server {
 	t.Helper()
 	h, err := Open(t.Context(), dir, func(r *http.Request) Role {
-		return map[string]Role{"puller": Puller, "pusher": Pusher}[r.Header.Get(roleHeader)]
-	})
+		return map[string]Role{"puller": Puller, "fellow": Fellow, "pusher": Pusher}[r.Header.Get(roleHeader)]
+	}, fellows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func pull(ref name.Reference, role string) error {
 
 func TestRoles(t *testing.T) {
 	dir := t.TempDir()
-	s, img := serve(t, dir), randomImage(t)
+	s, img := serve(t, dir, nil), randomImage(t)
 	ref := image(t, s, img, "site/www")
 	for _, role := range []string{"", "nobody", "puller"} {
 		if err := remote.Write(ref, img, remote.WithTransport(as(role))); !denied(err) {
@@ -133,12 +133,12 @@ func TestRoles(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	dir, img := t.TempDir(), randomImage(t)
-	s := serve(t, dir)
+	s := serve(t, dir, nil)
 	if err := remote.Write(image(t, s, img, "site/www"), img, remote.WithTransport(as("pusher"))); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
-	s = serve(t, dir)
+	s = serve(t, dir, nil)
 	if err := pull(image(t, s, img, "site/www"), "puller"); err != nil {
 		t.Error(err)
 	}
@@ -170,7 +170,7 @@ func TestGarbage(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(parent, "data"), []byte("outside"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, dir)
+	s := serve(t, dir, nil)
 	logrus.SetOutput(io.Discard)
 	t.Cleanup(func() { logrus.SetOutput(os.Stderr) })
 	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
@@ -201,7 +201,7 @@ func TestOpenWithoutDirectory(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), filepath.Join(file, "x"), nil); err == nil {
+	if _, err := Open(t.Context(), filepath.Join(file, "x"), nil, nil); err == nil {
 		t.Error("opened a registry in a file")
 	}
 }

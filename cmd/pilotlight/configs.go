@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 
 	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/boot/httpboot"
@@ -36,8 +37,19 @@ func (b *bootServices) input(t cluster.Target, mac cluster.MAC, address netip.Ad
 				CA: ca, MAC: mac, UUID: t.Host.UUID,
 			},
 		},
-		Server: ignition.Server{URL: at.URL, Secure: at.Secure, CA: ca},
+		Server:   ignition.Server{URL: at.URL, Secure: at.Secure, CA: ca},
+		SetupURL: factsOf(t, cluster.Identity{MAC: mac, UUID: t.Host.UUID}, at).SetupURL,
 	}
+}
+
+// factsOf are where a machine finds what, in the boot that its profile has it go
+// through.
+func factsOf(t cluster.Target, who cluster.Identity, at boot.Server) boot.Facts {
+	mode := t.Profile.Boot
+	if mode == cluster.BootInstall && t.Profile.Install == nil {
+		mode = "" // it is a mistake, which is told
+	}
+	return boot.FactsOf(mode, t, boot.Visit{Identity: who, Server: at})
 }
 
 // waysFrom is where a host finds the servers: this one first. While it has no vote
@@ -64,7 +76,7 @@ func (b *bootServices) at(n *cluster.Network) boot.Server {
 func (b *bootServices) config(m httpboot.Machine) (*ignition.Config, error) {
 	in := b.input(m.Target, m.Identity.MAC, m.Address, m.Server)
 	if m.Installer {
-		in.Installer = installerAt(m.Server)
+		in.Installer = installerOf(m.Target, m.Identity, m.Server)
 	}
 	c, err := b.configs.Compile(in)
 	if err != nil {
@@ -73,9 +85,21 @@ func (b *bootServices) config(m httpboot.Machine) (*ignition.Config, error) {
 	return c, nil
 }
 
-// installerAt makes a config that of an installer.
-func installerAt(at boot.Server) *ignition.Installer {
-	return &ignition.Installer{Done: at.Secure + join.PathInstalled}
+// installerOf makes a config that of a machine's installer. Flatcar has none that
+// kernel arguments start.
+func installerOf(t cluster.Target, who cluster.Identity, at boot.Server) *ignition.Installer {
+	out := &ignition.Installer{Done: at.Secure + join.PathInstalled}
+	if t.Image == nil || t.Image.OS() != cluster.Flatcar || t.Profile.Install == nil {
+		return out
+	}
+	out.Flatcar = &ignition.FlatcarInstall{
+		Device: t.Profile.Install.Device, Release: t.Image.Release, Channel: t.Image.Channel(),
+		Config: factsOf(t, who, at).SystemConfigURL,
+	}
+	if t.Image.Disk != nil {
+		out.Flatcar.Base = at.URL + boot.ImagePath + url.PathEscape(t.Image.Name) + "/disk"
+	}
+	return out
 }
 
 // refusal gives an error of package ignition the status that the client is to
@@ -130,6 +154,9 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 	if err != nil {
 		return httpboot.Body{}, err
 	}
+	if body, err := c.Text(); err == nil { // an autoinstall, as the user-data of a seed
+		return httpboot.Body{Data: body, ContentType: cloudConfigType}, nil
+	}
 	if _, err := c.RenderCloudConfig(); err != nil {
 		return httpboot.Body{}, refusal(err)
 	}
@@ -142,6 +169,42 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 		return httpboot.Body{}, refusal(err)
 	}
 	return httpboot.Body{Data: body, ContentType: cloudConfigType}, nil
+}
+
+// Text implements httpboot.Configs. There is no token in it.
+func (b *bootServices) Text(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	c, err := b.config(m)
+	if err != nil {
+		return httpboot.Body{}, err
+	}
+	body, err := c.Text()
+	if err != nil {
+		return httpboot.Body{}, refusal(err)
+	}
+	return httpboot.Body{Data: body, ContentType: ignition.TextType}, nil
+}
+
+// Setup implements httpboot.Configs. Where an installer asks it gets a token to say
+// that it is done, beside the system's.
+func (b *bootServices) Setup(ctx context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	var said *ignition.Said
+	if m.Installer {
+		token, err := b.mint(ctx, m)
+		if err != nil {
+			return httpboot.Body{}, err
+		}
+		said = &ignition.Said{Token: token, URL: m.Server.Secure + join.PathInstalled}
+	}
+	m.Installer = false
+	token, err := b.mint(ctx, m)
+	if err != nil {
+		return httpboot.Body{}, err
+	}
+	body, err := ignition.Setup(b.input(m.Target, m.Identity.MAC, m.Address, m.Server), token, said)
+	if err != nil {
+		return httpboot.Body{}, refusal(err)
+	}
+	return httpboot.Body{Data: body, ContentType: ignition.TextType}, nil
 }
 
 // compile makes the config of a host as an operator sees it, who stands nowhere:
@@ -165,7 +228,7 @@ func (b *bootServices) compile(snap *cluster.Snapshot, h *cluster.Host, installe
 	at := b.at(t.Network)
 	in := b.input(t, mac, address, at)
 	if installer {
-		in.Installer = installerAt(at)
+		in.Installer = installerOf(t, identityOf(h), at)
 	}
 	c, err := b.configs.Compile(in)
 	return t, c, err

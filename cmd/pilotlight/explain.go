@@ -10,6 +10,7 @@ import (
 	"github.com/pilotlight/pilotlight/boot/dhcp"
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
+	"github.com/pilotlight/pilotlight/ignition"
 )
 
 // firmwares are the askers that explain answers for.
@@ -208,7 +209,10 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	}
 	b.explainBoot(t, id, &e)
 	e.Config = fmt.Sprintf("Ignition %s", strings.Join(config.Versions(), ", "))
-	if len(config.Versions()) == 0 {
+	switch {
+	case t.Profile.Config.Text != "":
+		e.Config = "text"
+	case len(config.Versions()) == 0:
 		e.Config = "cloud-config"
 	}
 	e.Config += ", sha256 " + config.Digest()[:12]
@@ -300,6 +304,10 @@ func (b *bootServices) Render(_ context.Context, host, accept string, installer 
 	templates := t.Profile.Config
 	if installer {
 		templates = t.Profile.Install.Config
+	}
+	if templates.Text != "" {
+		body, err := c.Text()
+		return ignition.TextType, body, err
 	}
 	if templates.CloudConfig != "" {
 		body, err := c.RenderCloudConfig()

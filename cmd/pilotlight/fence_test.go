@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"boot/httpboot":           {"boot", "cluster"},
 	"ignition":                {"cluster"},
 	"assets":                  {"cluster"},
+	"assets/release":          {"assets", "cluster"},
 	"cluster/manifest":        {"cluster"},
 	"cluster/etcd":            {"cluster"},
 	"cluster/secret":          {"cluster"},
@@ -61,6 +62,8 @@ var onlyIn = map[string][]string{
 	"github.com/docker/docker":             {"cluster/docker"},
 	"github.com/compose-spec/compose-go":   {"cluster/manifest"},
 	"github.com/distribution/distribution": {"cluster/registry"},
+	"github.com/ProtonMail/go-crypto":      {"assets/release"},
+	"github.com/coreos/stream-metadata-go": {"assets/release"},
 }
 
 // notInAgent is what the agent may not link, at whatever remove, and why.
@@ -72,6 +75,8 @@ var notInAgent = map[string]string{
 	"github.com/coreos/ignition":   "configs are made on the server",
 	"github.com/insomniacslk/dhcp": "a host does not boot others",
 	"github.com/pin/tftp":          "a host does not boot others",
+	"github.com/ProtonMail/":       "signatures of releases are verified on the server",
+	"github.com/coreos/stream-":    "releases are found on the server",
 	"github.com/aws/":              "clouds are the server's business",
 	"github.com/vmware/":           "clouds are the server's business",
 	"libvirt.org/":                 "clouds are the server's business",
@@ -156,6 +161,7 @@ func TestFenceFallsForPlantedImports(t *testing.T) {
 		{ImportPath: module + "/ignition", Imports: []string{module + "/cmd/pilotlight"}},
 		{ImportPath: module + "/cluster/agent", Imports: []string{"github.com/docker/docker/client"}},
 		{ImportPath: module + "/cmd/pilotlight", Imports: []string{"github.com/coreos/butane/config"}},
+		{ImportPath: module + "/assets", Imports: []string{"github.com/ProtonMail/go-crypto/openpgp"}},
 		{ImportPath: module + "/cmd/pilotlight-agent", Deps: []string{"gopkg.in/yaml.v3", "go.etcd.io/etcd/server/v3/embed"}},
 	}
 	for _, p := range planted {

@@ -3,11 +3,15 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/etcd"
 	"github.com/pilotlight/pilotlight/cluster/join"
 	"github.com/pilotlight/pilotlight/cluster/registry"
 )
@@ -39,10 +43,55 @@ func operator(r *http.Request) (string, bool) {
 	return "operator:" + cert.Subject.CommonName, true
 }
 
-// registryRole lets operators push, and hosts that are introduced pull.
+// isServer reports whether it is a server that asks: with the certificate by which
+// servers are etcd's root, and which no host and no operator gets.
+func isServer(r *http.Request) bool {
+	cert, ok := peer(r)
+	return ok && cert.Subject.CommonName == etcd.RootUser && len(cert.Subject.Organization) == 0
+}
+
+// giveFellow gives another server a file of an image.
+func (s *server) giveFellow(w http.ResponseWriter, r *http.Request) {
+	if !isServer(r) {
+		http.Error(w, "this is for servers among themselves", http.StatusForbidden)
+		return
+	}
+	s.boot.files.ServeFellow(w, r, r.PathValue("sha256"))
+}
+
+// fellowClient asks other servers, as one of them.
+func (s *server) fellowClient() (*http.Client, error) {
+	config, err := s.data.etcdClient()
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: config, ForceAttemptHTTP2: true,
+		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: time.Minute, IdleConnTimeout: time.Minute,
+	}}, nil
+}
+
+// fellowURLs is where the other servers are.
+func (s *server) fellowURLs() (out []string) {
+	for _, o := range s.servers() {
+		if o.Name == s.place.Name {
+			continue
+		}
+		for _, a := range o.Addresses {
+			out = append(out, "https://"+netip.AddrPortFrom(a, o.HTTPS).String())
+		}
+	}
+	return out
+}
+
+// registryRole lets operators push, hosts that are introduced pull, and servers.
 func (s *server) registryRole(r *http.Request) registry.Role {
 	if _, ok := operator(r); ok {
 		return registry.Pusher
+	}
+	if isServer(r) {
+		return registry.Fellow
 	}
 	cert, ok := peer(r)
 	if !ok {

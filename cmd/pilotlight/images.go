@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pilotlight/pilotlight/assets"
@@ -31,10 +32,38 @@ type images struct {
 	changed chan struct{}
 	mu      sync.Mutex
 	failed  map[cluster.File]error
+	pins    map[cluster.File]time.Time // when what was not applied yet was pinned
+}
+
+// pinKept is how long the files of an image are kept that was pinned and is not
+// applied.
+const pinKept = 24 * time.Hour
+
+// pin notes that an image was pinned.
+func (i *images) pin(image *cluster.Image, now time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, f := range image.Files() {
+		i.pins[f.File] = now
+	}
+}
+
+// pinned returns the files of images that were pinned and may be applied yet.
+func (i *images) pinned(now time.Time) (out []cluster.File) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for f, at := range i.pins {
+		if now.Sub(at) > pinKept {
+			delete(i.pins, f)
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 func newImages() *images {
-	return &images{changed: make(chan struct{}, 1), failed: map[cluster.File]error{}}
+	return &images{changed: make(chan struct{}, 1), failed: map[cluster.File]error{}, pins: map[cluster.File]time.Time{}}
 }
 
 func (i *images) note(f cluster.File, err error) {
@@ -70,6 +99,9 @@ func (i *images) look() {
 // imagesAgain is how long after a failure an image's files are tried again.
 const imagesAgain = 30 * time.Second
 
+// imagesLook is how often it is looked whether old files may go.
+const imagesLook = time.Hour
+
 // keepImages brings the files of every image that is applied into the store, so
 // that the first machine need not wait for them, and removes those of no image.
 func (b *bootServices) keepImages(ctx context.Context) {
@@ -79,6 +111,7 @@ func (b *bootServices) keepImages(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-b.images.changed:
+		case <-time.After(imagesLook):
 		}
 		for !b.fetchImages(ctx) {
 			select {
@@ -93,57 +126,66 @@ func (b *bootServices) keepImages(ctx context.Context) {
 
 // fetchImages reports whether every file is there.
 func (b *bootServices) fetchImages(ctx context.Context) bool {
-	keep := []cluster.File{b.agent.file}
-	whole := true
+	var (
+		missing atomic.Bool
+		all     sync.WaitGroup
+		files   []cluster.File
+	)
 	for _, d := range b.s.Snapshot().Documents(cluster.KindImage) {
 		image := d.(*cluster.Image)
-		for _, f := range filesOf(image) {
+		for _, f := range image.Files() {
+			files = append(files, f.File)
+			all.Go(func() {
+				_, err := b.files.Fetch(ctx, f.File, nil)
+				if ctx.Err() != nil {
+					return
+				}
+				b.images.note(f.File, err)
+				if err != nil {
+					b.s.log.Error("a file of an image is not there: its machines wait", "image", image.Name, "file", f.Field, "url", f.URL, "err", err)
+					missing.Store(true)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return false
+	}
+	b.images.keep(files)
+	if missing.Load() {
+		return false
+	}
+	if _, err := b.files.Collect(b.needed()); err != nil {
+		b.s.log.Warn("files of old images are not removed", "err", err)
+	}
+	return true
+}
+
+// needed are the files that are kept: those of images that are applied, of boots
+// that began with an older one, and of images that were pinned just now and may be
+// applied yet.
+func (b *bootServices) needed() []cluster.File {
+	keep := append(b.images.pinned(time.Now()), b.agent.file)
+	add := func(i *cluster.Image) {
+		for _, f := range i.Files() {
 			keep = append(keep, f.File)
-			_, err := b.files.Fetch(ctx, f.File, nil)
-			if ctx.Err() != nil {
-				return false
-			}
-			b.images.note(f.File, err)
-			if err != nil {
-				b.s.log.Error("a file of an image is not there: its machines wait", "image", image.Name, "file", f.field, "url", f.URL, "err", err)
-				whole = false
-			}
 		}
 	}
-	b.images.keep(keep)
-	if whole && ctx.Err() == nil {
-		if _, err := b.files.Collect(keep); err != nil {
-			b.s.log.Warn("files of old images are not removed", "err", err)
-		}
+	for _, d := range b.s.Snapshot().Documents(cluster.KindImage) {
+		add(d.(*cluster.Image))
 	}
-	return whole
-}
-
-// imageFile is a file of an image, and the field that names it.
-type imageFile struct {
-	field string
-	cluster.File
-}
-
-func filesOf(image *cluster.Image) []imageFile {
-	out := []imageFile{{"kernel", image.Kernel}}
-	for n, f := range image.Initrd {
-		out = append(out, imageFile{fmt.Sprintf("initrd[%d]", n), f})
+	for _, i := range b.http.InUse() {
+		add(i)
 	}
-	if image.Rootfs != nil {
-		out = append(out, imageFile{"rootfs", *image.Rootfs})
-	}
-	if image.FDT != nil {
-		out = append(out, imageFile{"fdt", *image.FDT})
-	}
-	return out
+	return keep
 }
 
 // lacking says of each file of an image that cannot be served now why.
 func (b *bootServices) lacking(image *cluster.Image) (out []string) {
-	for _, f := range filesOf(image) {
+	for _, f := range image.Files() {
 		if err := b.lack(f.File); err != nil {
-			out = append(out, fmt.Sprintf("%s cannot be served now: %v", f.field, err))
+			out = append(out, fmt.Sprintf("%s cannot be served now: %v", f.Field, err))
 		}
 	}
 	return out

@@ -83,7 +83,13 @@ func newBootServices(s *server) (*bootServices, error) {
 		return nil, err
 	}
 	b := &bootServices{s: s, agent: agent, ready: newReadiness(), installs: &boot.Installs{Store: s.store}, images: newImages()}
-	if b.files, err = assets.New(assets.Config{Dir: s.data.join("images"), Log: s.log.With("service", "images")}); err != nil {
+	asking, err := s.fellowClient()
+	if err != nil {
+		return nil, err
+	}
+	if b.files, err = assets.New(assets.Config{
+		Dir: s.data.join("images"), Log: s.log.With("service", "images"), Fellows: s.fellowURLs, Fellow: asking,
+	}); err != nil {
 		return nil, err
 	}
 	if info, err := os.Stat(s.o.loaders); err == nil && info.IsDir() {

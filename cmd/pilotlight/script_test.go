@@ -60,6 +60,8 @@ func TestScripts(t *testing.T) {
 			"ready": ready,
 			"until": until,
 			"exits": exits,
+
+			"publish": publish(), "container": container, "blob": blob, "http": httpGet, "installed": installed,
 		},
 	})
 }

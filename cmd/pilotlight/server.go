@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pilotlight/pilotlight/assets"
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
 	"github.com/pilotlight/pilotlight/cluster/control"
@@ -161,7 +162,7 @@ func (s *server) assemble(ctx context.Context) error {
 	s.api = &api.Server{
 		Applier: api.Applier{Store: s.store, Verify: s.boot.verifier().verify},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
-		Machines: s.boot, Servers: s, Logger: s.log, Running: ctx,
+		Machines: s.boot, Servers: s, Images: imageDesk{s.boot}, Logger: s.log, Running: ctx,
 	}
 	return nil
 }
@@ -219,7 +220,11 @@ func ignoreEnd(ctx context.Context, err error) error {
 
 // startHTTPS serves hosts that join, operators and the registry.
 func (s *server) startHTTPS(ctx context.Context) error {
-	images, err := registry.Open(ctx, s.data.join("registry"), s.registryRole)
+	asking, err := s.fellowClient()
+	if err != nil {
+		return err
+	}
+	images, err := registry.Open(ctx, s.data.join("registry"), s.registryRole, &registry.Fellows{Client: asking, At: s.fellowURLs, Log: s.log})
 	if err != nil {
 		return err
 	}
@@ -231,6 +236,7 @@ func (s *server) startHTTPS(ctx context.Context) error {
 	}
 	mux.Handle(join.PathServer, s.inviter.Handler())
 	mux.Handle(registry.Prefix, images)
+	mux.HandleFunc("GET "+assets.BlobPath+"{sha256}", s.giveFellow)
 	s.health(mux)
 	return s.listenHTTP(ctx, s.o.https, &http.Server{Handler: mux, TLSConfig: s.secureConfig()}, "--https")
 }

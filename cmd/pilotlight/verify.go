@@ -55,10 +55,11 @@ func draftInput(t cluster.Target, at boot.Server, installer bool) ignition.Input
 			URL: at.URL + "/agent", SHA256: strings.Repeat("0", 64), SHA512: strings.Repeat("0", 128),
 			Config: cluster.AgentConfig{Host: t.Host.HostName()},
 		},
-		Server: ignition.Server{URL: at.URL, Secure: at.Secure},
+		Server:   ignition.Server{URL: at.URL, Secure: at.Secure},
+		SetupURL: factsOf(t, identityOf(t.Host), at).SetupURL,
 	}
 	if installer {
-		in.Installer = installerAt(at)
+		in.Installer = installerOf(t, identityOf(t.Host), at)
 	}
 	return in
 }
