@@ -222,6 +222,10 @@ func (configs) CloudConfig(_ context.Context, m httpboot.Machine) (httpboot.Body
 	return httpboot.Body{Data: []byte("#cloud-config\nhostname: " + m.Host.Name + "\n"), ContentType: "text/cloud-config"}, nil
 }
 
+func (configs) Generic(context.Context, httpboot.Machine) (httpboot.Body, error) {
+	return httpboot.Body{}, nil
+}
+
 // lab is the two namespaces, with the servers running in one.
 type lab struct {
 	t              *testing.T

@@ -52,6 +52,10 @@ func (c *configs) CloudConfig(_ context.Context, m httpboot.Machine) (httpboot.B
 	return httpboot.Body{Data: []byte("#cloud-config\n# " + m.Host.Name + "\n"), ContentType: "text/cloud-config"}, c.err
 }
 
+func (c *configs) Generic(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	return httpboot.Body{Data: []byte("NAME=" + m.Host.Name + "\n"), ContentType: "text/plain"}, c.err
+}
+
 // files are in a directory, by the last element of their URL.
 type files struct{ dir string }
 

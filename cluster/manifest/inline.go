@@ -22,6 +22,7 @@ func (d *decoder) inline(doc cluster.Document) {
 		d.template("config.butane", &doc.Config.Butane)
 		d.template("config.ignition", &doc.Config.Ignition)
 		d.template("config.cloud_config", &doc.Config.CloudConfig)
+		d.template("generic", &doc.Generic)
 		if i := doc.Install; i != nil {
 			d.template("install.config.butane", &i.Config.Butane)
 			d.template("install.config.ignition", &i.Config.Ignition)

@@ -4,11 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/pilotlight/pilotlight/cluster"
-	"github.com/pilotlight/pilotlight/cluster/join"
 	"github.com/pilotlight/pilotlight/cluster/registry"
 )
 
@@ -33,10 +31,10 @@ func peer(r *http.Request) (*x509.Certificate, bool) {
 // operator returns the name of the operator who asks.
 func operator(r *http.Request) (string, bool) {
 	cert, ok := peer(r)
-	if !ok || !slices.Contains(cert.Subject.Organization, join.OperatorOrg) {
+	if !ok {
 		return "", false
 	}
-	return "operator:" + cert.Subject.CommonName, true
+	return operatorOf(cert)
 }
 
 // registryRole lets operators push, and hosts that are introduced pull.
