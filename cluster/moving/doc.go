@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -115,6 +116,27 @@ func Name(theirs string) string {
 	}
 	word = strings.TrimRight(word[:min(len(word), longest-digest-1)], "-.")
 	return strings.TrimLeft(word+"-"+Digest(theirs)[:digest], "-")
+}
+
+// ParseMAC reads the address of a machine, which is neither none nor a group's.
+func ParseMAC(s string) (cluster.MAC, error) {
+	m, err := cluster.ParseMAC(s)
+	if err == nil && (m.IsZero() || m[0]&1 == 1) {
+		err = fmt.Errorf("%s is no machine's address", m)
+	}
+	return m, err
+}
+
+// AddressProblem says why a network has no such address for a host, or nothing.
+func AddressProblem(n *cluster.Network, a netip.Addr) string {
+	alone := *n
+	host := &cluster.Host{Meta: cluster.Meta{Name: "made-up"}, Address: a}
+	for _, p := range cluster.Check([]cluster.Document{&alone, host}) {
+		if p.Ref == host.Ref() && p.Field == "address" {
+			return p.Message
+		}
+	}
+	return ""
 }
 
 // Digest is a sha256 in hexadecimal.

@@ -234,7 +234,7 @@ func (c *converter) interfaces(s item, p *profile, host *cluster.Host) {
 		}
 		i := item{s.file, fields}
 		if mac := i.text("mac_address"); mac != "" {
-			m, err := cluster.ParseMAC(mac)
+			m, err := moving.ParseMAC(mac)
 			switch {
 			case err != nil:
 				c.out.Notef(s.file, 0, "interfaces.%s: %v", name, err)
@@ -284,8 +284,8 @@ func (c *converter) address(s item, p *profile, i item, name string, host *clust
 		c.out.Notef(s.file, 0, "%s: %s", at, why)
 		return
 	}
-	if n.Gateway == a {
-		c.out.Notef(s.file, 0, "%s: %s is the gateway of network %s: it is left out", at, a, n.Name)
+	if why := moving.AddressProblem(n, a); why != "" {
+		c.out.Notef(s.file, 0, "%s: %s: it is left out", at, why)
 		return
 	}
 	host.Address = a

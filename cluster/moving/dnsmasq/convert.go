@@ -56,6 +56,7 @@ type converter struct {
 	networks   []*network
 	hosts      []*cluster.Host
 	hostTags   map[string][]string // a host's -> set: of it
+	hostLines  map[string]line     // where it stands
 	options    []tagged
 	boots      []line
 	interfaces []string
@@ -65,7 +66,7 @@ type converter struct {
 }
 
 func newConverter(out *moving.Result, files Files) *converter {
-	return &converter{out: out, files: files, hostTags: map[string][]string{}}
+	return &converter{out: out, files: files, hostTags: map[string][]string{}, hostLines: map[string]line{}}
 }
 
 func (c *converter) note(l line, format string, a ...any) {
@@ -325,6 +326,14 @@ func (c *converter) finish() {
 		c.out.Add(&cluster.Profile{Meta: cluster.Meta{Name: profileName}, Boot: cluster.BootLocal})
 	}
 	for _, h := range c.hosts {
+		for _, n := range c.networks {
+			if n.doc.CIDR.Contains(h.Address) {
+				if why := moving.AddressProblem(n.doc, h.Address); why != "" {
+					c.note(c.hostLines[h.Name], "%s: the host has no reservation", why)
+					h.Address = netip.Addr{}
+				}
+			}
+		}
 		h.Profile = cluster.ProfileName(profile)
 		c.out.Add(h)
 	}

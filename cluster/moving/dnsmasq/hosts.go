@@ -18,7 +18,7 @@ func (c *converter) host(l line) {
 	h, sets := &cluster.Host{}, []string(nil)
 	for _, f := range l.fields() {
 		key, value, _ := strings.Cut(f, ":")
-		switch mac, err := cluster.ParseMAC(strings.TrimPrefix(f, "01:")); {
+		switch mac, err := moving.ParseMAC(strings.TrimPrefix(f, "01:")); {
 		case f == "":
 		case err == nil:
 			h.MACs = append(h.MACs, mac)
@@ -57,7 +57,7 @@ func (c *converter) host(l line) {
 			return
 		}
 	}
-	c.hostTags[h.Name] = sets
+	c.hostTags[h.Name], c.hostLines[h.Name] = sets, l
 	c.hosts = append(c.hosts, h)
 }
 

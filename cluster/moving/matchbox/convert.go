@@ -312,6 +312,9 @@ func (c *converter) selector(g Group, file string) (s selected, err error) {
 				return s, fmt.Errorf("selector.mac: %q is not a MAC address", value)
 			}
 			copy(s.mac[:], hw)
+			if _, err := moving.ParseMAC(s.mac.String()); err != nil {
+				return s, fmt.Errorf("selector.mac: %w", err)
+			}
 			s.machine, s.variables[lower] = s.mac.String(), hw.String()
 		case "uuid":
 			if s.uuid, err = cluster.ParseUUID(value); err != nil {
