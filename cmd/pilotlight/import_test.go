@@ -93,6 +93,14 @@ func TestImportOverwritesNothing(t *testing.T) {
 func TestPin(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("kernel")) }))
 	defer plain.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/away" {
+			http.Redirect(w, r, plain.URL, http.StatusFound)
+			return
+		}
+		_, _ = w.Write([]byte("kernel"))
+	}))
+	defer secure.Close()
 	const digest = "4b5a1e83d6f8ee4a8fe6ec0a8ac2c50b5d0bbd8ab0a7e2a5ed6c8ffd6b2ee2d6"
 	assets := t.TempDir()
 	if err := os.WriteFile(filepath.Join(assets, "k"), []byte("kernel"), 0o644); err != nil {
@@ -114,6 +122,8 @@ func TestPin(t *testing.T) {
 		{pinner{fetch: true}, plain.URL + "/k", here.SHA256, ""},
 		{pinner{}, plain.URL + "/k", "", ""},
 		{pinner{fetch: true, secure: true}, plain.URL + "/k", "", "sha256="},
+		{pinner{fetch: true, secure: true, client: secure.Client()}, secure.URL + "/k", here.SHA256, ""},
+		{pinner{fetch: true, secure: true, client: secure.Client()}, secure.URL + "/away", "", "it leads to http://"},
 		{pinner{fetch: true, secure: true}, plain.URL + "/k#sha256=" + digest, digest, ""},
 		{pinner{assets: assets}, "http://matchbox:8080/assets/k", here.SHA256, ""},
 		{pinner{assets: assets}, "/assets/out", "", "/assets/out"},

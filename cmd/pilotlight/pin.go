@@ -22,9 +22,10 @@ import (
 // pinner says of a kernel or a RAM disk, as matchbox has it, which file it is, with
 // its digest as of now: matchbox pins nothing, and pilotlight serves nothing else.
 type pinner struct {
-	assets string // what is below /assets/
-	fetch  bool   // remote files are fetched, to hash them
-	secure bool   // over https only
+	assets string       // what is below /assets/
+	fetch  bool         // remote files are fetched, to hash them
+	secure bool         // over https only
+	client *http.Client // nil is the usual one
 }
 
 const (
@@ -57,7 +58,7 @@ func (p pinner) pin(ctx context.Context, raw string) (cluster.File, error) {
 	case p.secure && u.Scheme != "https":
 		return f, fmt.Errorf("%s comes over a network that anybody may change it on: write https://, or its digest behind it, %s#sha256=..., as sha256sum prints it", raw, raw)
 	}
-	f.SHA256, err = fetchDigest(ctx, raw)
+	f.SHA256, err = fetchDigest(ctx, p.client, raw)
 	return f, err
 }
 
@@ -97,15 +98,19 @@ func digest(r io.Reader) (string, error) {
 }
 
 // fetchDigest fetches a file once. It does not follow https to http.
-func fetchDigest(ctx context.Context, from string) (string, error) {
+func fetchDigest(ctx context.Context, as *http.Client, from string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	client := &http.Client{CheckRedirect: func(r *http.Request, via []*http.Request) error {
+	client := http.Client{}
+	if as != nil {
+		client = *as
+	}
+	client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
 		if len(via) > 10 || via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
 			return fmt.Errorf("it leads to %s", r.URL.Redacted())
 		}
 		return nil
-	}}
+	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return "", fmt.Errorf("fetch %s: %w", from, err)
