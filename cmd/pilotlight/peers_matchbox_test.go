@@ -41,7 +41,7 @@ func matchboxData(t *testing.T, dir string, groups int) {
 		}
 	}
 	write("profiles/web.json", `{"id": "web", "boot": {"kernel": "/assets/kernel", "args": ["quiet"]}, "ignition_id": "web.yaml", "generic_id": "web.yaml"}`)
-	write("ignition/web.yaml", butaneConfig("{{.name}}"))
+	write("ignition/web.yaml", butaneConfig("a host"))
 	write("generic/web.yaml", butaneConfig("{{.name}}"))
 	write("assets/kernel", "kernel")
 	write("groups/client.json", fmt.Sprintf(`{"profile": "web", "selector": {"mac": %q}, "metadata": {"name": "client"}}`, peersMAC))
@@ -76,8 +76,11 @@ func hostDocuments(from, to int) string {
 
 // configSite is bootSite with a Butane config.
 func configSite(kernel string, hosts int) string {
-	text := "|\n    " + strings.ReplaceAll(strings.TrimSpace(butaneConfig("{{ .Variables.name }}")), "\n", "\n    ")
-	config := "\nconfig:\n  butane: " + text + "\ngeneric: " + text + "\nvariables: {name: nobody}\n---"
+	text := func(name string) string {
+		return "|\n    " + strings.ReplaceAll(strings.TrimSpace(butaneConfig(name)), "\n", "\n    ")
+	}
+	// The config is the same for all hosts: a start makes that of each.
+	config := "\nconfig:\n  butane: " + text("a host") + "\ngeneric: " + text("{{ .Variables.name }}") + "\nvariables: {name: nobody}\n---"
 	return strings.Replace(bootSite(kernel, 1), "name: web\nimage: node\n---", "name: web\nimage: node"+config, 1) + hostDocuments(0, hosts-1)
 }
 
