@@ -33,6 +33,15 @@ func GRUBEntry() []byte {
 // GRUBScript returns the GRUB config of one machine that boots so. It takes kernel
 // and initial RAM disks by TFTP: those that Debian 12 signs have no HTTP in them.
 func GRUBScript(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error) {
+	return grubScript(mode, t, v, "(tftp)/"+GRUBImagePath)
+}
+
+// GRUBScriptHTTP is GRUBScript for a GRUB that came by HTTP, and has that in it.
+func GRUBScriptHTTP(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error) {
+	return grubScript(mode, t, v, "(http,"+strings.TrimPrefix(v.Server.URL, "http://")+")"+ImagePath)
+}
+
+func grubScript(mode cluster.BootMode, t cluster.Target, v Visit, images string) ([]byte, error) {
 	if mode == cluster.BootLocal {
 		// It was told so by DHCP before it fetched a loader, so something has
 		// changed since: it starts over. GRUB's exit may end in a menu.
@@ -46,7 +55,7 @@ func GRUBScript(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	base := "(tftp)/" + GRUBImagePath + t.Image.Name
+	base := images + t.Image.Name
 	var b strings.Builder
 	fmt.Fprintf(&b, "echo %s\n", grubWord(fmt.Sprintf("pilotlight: host %s boots image %s, profile %s, mode %s", t.Host.Name, t.Image.Name, t.Profile.Name, mode)))
 	fmt.Fprintf(&b, "linux %s/kernel", base)

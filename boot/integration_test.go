@@ -230,6 +230,10 @@ func (configs) Setup(_ context.Context, m httpboot.Machine) (httpboot.Body, erro
 	return httpboot.Body{Data: []byte("#!/bin/sh\n# " + m.Host.Name + "\n"), ContentType: "text/plain"}, nil
 }
 
+func (configs) Generic(context.Context, httpboot.Machine) (httpboot.Body, error) {
+	return httpboot.Body{}, nil
+}
+
 // lab is the two namespaces, with the servers running in one.
 type lab struct {
 	t              *testing.T

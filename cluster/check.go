@@ -37,6 +37,8 @@ func Check(docs []Document) []Problem {
 			c.secret(d)
 		case *Policy:
 			c.policy(d)
+		case *Matchbox:
+			c.matchbox(d)
 		}
 	}
 	c.hostPorts()

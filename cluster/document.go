@@ -19,15 +19,20 @@ const (
 	KindSite    Kind = "site"
 	KindSecret  Kind = "secret"
 	KindPolicy  Kind = "policy"
+
+	KindMatchbox Kind = "matchbox" // what came by matchbox's API
 )
 
 // Kinds lists every kind in the order in which one leans on another.
-var Kinds = []Kind{KindNetwork, KindImage, KindProfile, KindGroup, KindHost, KindPolicy, KindSecret, KindSite}
+var Kinds = []Kind{KindNetwork, KindImage, KindProfile, KindGroup, KindHost, KindPolicy, KindSecret, KindSite, KindMatchbox}
 
 // Plural returns the word for many, which is also the folder in etcd.
 func (k Kind) Plural() string {
-	if k == KindPolicy {
+	switch k {
+	case KindPolicy:
 		return "policies"
+	case KindMatchbox:
+		return "matchboxes"
 	}
 	return string(k) + "s"
 }
@@ -72,6 +77,8 @@ func New(k Kind) (Document, error) {
 		return new(Secret), nil
 	case KindPolicy:
 		return new(Policy), nil
+	case KindMatchbox:
+		return new(Matchbox), nil
 	}
 	return nil, fmt.Errorf("%q is not a kind of document; the kinds are %v", k, Kinds)
 }
@@ -99,6 +106,9 @@ func (d *Secret) Ref() Ref { return Ref{KindSecret, d.Name} }
 
 // Ref implements Document.
 func (d *Policy) Ref() Ref { return Ref{KindPolicy, d.Name} }
+
+// Ref implements Document.
+func (d *Matchbox) Ref() Ref { return Ref{KindMatchbox, d.Name} }
 
 // MarshalDocument returns d as one flat JSON object, kind first: what etcd
 // holds, and what the API carries.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strings"
 )
 
@@ -166,6 +167,7 @@ type Profile struct {
 	Install   *Installation  `json:"install,omitempty"`   // for boot: install: the disk, and what the installer gets
 	Args      []string       `json:"args,omitempty"`      // kernel arguments; a template each
 	Config    Config         `json:"config,omitzero"`     // what its hosts are told, with boot: install the installed system; at most one of
+	Generic   string         `json:"generic,omitempty"`   // a text of any form that its hosts may fetch from /generic: a file beside the manifest, or the text; a template
 	Introduce []Introduce    `json:"introduce,omitempty"` // how a host proves who it is; [token] is the default and the only one yet
 	Variables map[string]any `json:"variables,omitempty"` // {{ .Variables.x }} in templates
 	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // public keys of user core
@@ -206,6 +208,30 @@ type Host struct {
 	Profile    ProfileName    `json:"profile,omitempty"`    // overrules the groups
 	Variables  map[string]any `json:"variables,omitempty"`  // over the group's and the profile's
 	SSHKeys    []string       `json:"ssh_keys,omitempty"`   // beside the group's and the profile's
+}
+
+// MAC returns the first of the host's addresses: {{ .Host.MAC }} in a template.
+func (d *Host) MAC() (MAC, error) {
+	if len(d.MACs) == 0 {
+		return MAC{}, fmt.Errorf("host %s has no macs:; write them, or take .Host.MAC out of the template", d.Name)
+	}
+	return d.MACs[0], nil
+}
+
+// Query returns what the host says of itself in a URL, mac=...&uuid=...&serial=...:
+// {{ .Host.Query }} in a template.
+func (d *Host) Query() string {
+	who := url.Values{}
+	if len(d.MACs) > 0 {
+		who.Set("mac", d.MACs[0].Hyphens())
+	}
+	if d.UUID != "" {
+		who.Set("uuid", string(d.UUID))
+	}
+	if d.Serial != "" {
+		who.Set("serial", d.Serial)
+	}
+	return who.Encode()
 }
 
 // HostName returns the host's name as a HostName.

@@ -200,6 +200,7 @@ func (r *compiled) size() int64 {
 		if c.cloud != nil {
 			n += int64(len(c.cloud.pieces.text))
 		}
+		n += int64(len(c.generic))
 	}
 	return n
 }

@@ -40,6 +40,11 @@ func compile(in Input, shapeOf shaper) (*Config, error) {
 	if config.Butane != "" || config.Ignition != "" || config.CloudConfig == "" {
 		problems = append(problems, c.compileIgnition(&in, agentConfig, shapeOf)...)
 	}
+	if in.Installer == nil && in.Target.Profile.Generic != "" {
+		var p []Problem
+		c.generic, _, p = render(text{in.Target.Profile.Ref(), genericField, in.Target.Profile.Generic}, in.data())
+		problems = append(problems, p...)
+	}
 	if slices.ContainsFunc(problems, Problem.fatal) {
 		return nil, &Error{Host: c.host, Problems: slices.DeleteFunc(problems, func(p Problem) bool { return p.Warning })}
 	}
@@ -105,6 +110,9 @@ func (c *Config) seal() {
 	}
 	if c.text != nil {
 		fmt.Fprintf(h, "text %q\n", c.text)
+	}
+	if c.generic != "" {
+		fmt.Fprintf(h, "generic %q\n", c.generic)
 	}
 	c.digest = hex.EncodeToString(h.Sum(nil))
 }

@@ -15,6 +15,7 @@ type Config struct {
 	ignition *document      // nil when the profile has only a cloud_config
 	cloud    *cloudDocument // nil when the profile has no cloud_config
 	text     []byte         // nil when the profile has no text
+	generic  string
 	warnings []Problem
 	digest   string
 }
@@ -51,6 +52,10 @@ func (c *Config) Ignition(accept, token string) ([]byte, error) {
 // Render returns exactly the bytes that Ignition would, with TokenPlaceholder
 // for a token: what an operator is shown.
 func (c *Config) Render(accept string) ([]byte, error) { return c.Ignition(accept, TokenPlaceholder) }
+
+// Generic returns the text that the host may fetch from /generic, or nothing. It
+// has no token in it.
+func (c *Config) Generic() []byte { return []byte(c.generic) }
 
 // Versions returns the versions of the Ignition spec in which the config can be
 // served, the oldest first.

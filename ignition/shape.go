@@ -17,6 +17,7 @@ import (
 // The fields of a profile in which a config stands.
 const (
 	butaneField   = "config.butane"
+	genericField  = "generic"
 	ignitionField = "config.ignition"
 	cloudField    = "config.cloud_config"
 	textField     = "config.text"

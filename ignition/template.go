@@ -191,7 +191,7 @@ func render(t text, d *data) (string, lines, []Problem) {
 // are filled in with. whole reports that none of them is one: what they become
 // is known without a host.
 func CheckTemplates(p *cluster.Profile) (problems []Problem, whole bool) {
-	texts := configTexts(p.Ref(), "", p.Config)
+	texts := append(configTexts(p.Ref(), "", p.Config), text{p.Ref(), genericField, p.Generic})
 	if p.Install != nil {
 		texts = append(texts, configTexts(p.Ref(), installPrefix, p.Install.Config)...)
 	}

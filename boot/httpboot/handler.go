@@ -49,8 +49,9 @@ type Body struct {
 type Configs interface {
 	Ignition(ctx context.Context, m Machine, accept string) (Body, error)
 	CloudConfig(ctx context.Context, m Machine) (Body, error)
-	Text(ctx context.Context, m Machine) (Body, error)  // what another system's installer reads
-	Setup(ctx context.Context, m Machine) (Body, error) // a program that makes a system the host
+	Text(ctx context.Context, m Machine) (Body, error)    // what another system's installer reads
+	Setup(ctx context.Context, m Machine) (Body, error)   // a program that makes a system the host
+	Generic(ctx context.Context, m Machine) (Body, error) // which has no token in it
 }
 
 // Files opens the files of images.
@@ -122,6 +123,12 @@ func (h *Handler) init() {
 	handle(boot.LoaderPath+"{file...}", "loader", h.images, h.loader)
 	handle(AgentPath+"{sha256}/pilotlight-agent", "agent", h.images, h.agent)
 	handle(CAPath, "ca", h.configs, h.ca)
+	handle(boot.EntryPath+".0", "entry", h.configs, h.entry)
+	handle("/grub", "grub", h.configs, h.grub)
+	handle("/cloud", "cloud-config", h.configs, h.cloudConfig)
+	handle("/generic", "generic", h.configs, h.generic)
+	handle("/metadata", "metadata", h.configs, h.metadata)
+	handle(assetsPath+"{file...}", "asset", h.images, h.asset)
 }
 
 // Where the agent and the authority are, which the scripts do not name.

@@ -64,6 +64,10 @@ func (c *configs) Setup(_ context.Context, m httpboot.Machine) (httpboot.Body, e
 	return httpboot.Body{Data: []byte("#!/bin/sh\n# " + m.Host.Name + secret), ContentType: "text/plain"}, c.err
 }
 
+func (c *configs) Generic(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	return httpboot.Body{Data: []byte("NAME=" + m.Host.Name + "\n"), ContentType: "text/plain"}, c.err
+}
+
 // files are in a directory, by the last element of their URL.
 type files struct{ dir string }
 
@@ -394,5 +398,43 @@ func BenchmarkImage(b *testing.B) {
 				a.Body.Close()
 			}
 		})
+	}
+}
+
+// Matchbox's URLs say a UUID or a serial number without a MAC. They open no hole:
+// what they say has to be so by the address that asks.
+func TestMatchboxURLs(t *testing.T) {
+	r := newRig(t)
+	stranger := netip.MustParseAddr("192.168.1.9")
+	web1, blade := "uuid=22345678-9abc-def0-1122-334455667788", "uuid=12345678-9abc-def0-1122-334455667788"
+	for _, row := range []struct {
+		what string
+		path string
+		from netip.Addr
+		code int
+		body string
+	}{
+		{"the entry by its other name", "/boot.ipxe.0", stranger, 200, "#!ipxe"},
+		{"a config by UUID, from the host's own address", "/ignition?" + web1, addr1, 200, `"for":"web1"`},
+		{"another's UUID: the machine gets its own", "/ignition?" + web1, addr2, 200, `"for":"web2"`},
+		{"a config by another's MAC", "/ignition?mac=" + mac1.Hyphens() + "&" + web1, addr2, 403, "is another machine"},
+		{"a config by UUID, from an address that is lent to nobody", "/ignition?" + web1, netip.MustParseAddr("10.0.0.99"), 503, "is lent to nobody"},
+		{"a script by UUID", "/ipxe?" + web1, addr1, 200, "host web1"},
+		{"a host's own UUID beside another machine's", "/ignition?" + blade, addr1, 200, `"for":"web1"`},
+		{"labels choose nothing", "/ignition?os=installed&" + web1, addr1, 200, `"for":"web1"`},
+		{"nobody says who asks", "/metadata?os=installed", addr1, 400, "add ?mac="},
+		{"another's variables", "/metadata?mac=" + mac1.Hyphens(), addr2, 403, ""},
+		{"its own variables", "/metadata?mac=" + mac1.Hyphens() + "&a=b%0AEVIL=1", addr1, 200, "REQUEST_QUERY_A=b EVIL=1\nREQUEST_QUERY_MAC=52:54:00:00:00:01\nREQUEST_RAW_QUERY=mac="},
+		{"a cloud-config at matchbox's URL", "/cloud?mac=" + mac1.Hyphens(), addr1, 200, "# web1"},
+		{"another's cloud-config", "/cloud?mac=" + mac1.Hyphens(), addr2, 403, ""},
+		{"a GRUB config", "/grub?mac=" + mac1.Hyphens(), addr1, 200, "linux (http,10.0.0.1:8080)/images/node/kernel 'config=http://10.0.0.1:8080/ignition?mac=52-54-00-00-00-01"},
+		{"another's GRUB config", "/grub?mac=" + mac1.Hyphens(), addr2, 403, ""},
+		{"a profile without generic:", "/generic?mac=" + mac1.Hyphens(), addr1, 404, "has no generic:"},
+		{"another's generic text", "/generic?mac=" + mac1.Hyphens(), addr2, 403, ""},
+		{"a file of no image", "/assets/kernel", stranger, 404, "no image has a file"},
+	} {
+		if w := r.do("GET", row.path, row.from); w.Code != row.code || !strings.Contains(w.Body.String(), row.body) {
+			t.Errorf("%s: %d, want %d with %q:\n%s", row.what, w.Code, row.code, row.body, w.Body)
+		}
 	}
 }

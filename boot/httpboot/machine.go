@@ -51,6 +51,13 @@ func identity(r *http.Request, mac string) (cluster.Identity, error) {
 // machine finds out whose config is asked for, and refuses whoever only says
 // that it is that machine.
 func (h *Handler) machine(r *http.Request, mac string) (Machine, error) {
+	if mac == "" && (r.FormValue("uuid") != "" || r.FormValue("serial") != "") {
+		lent, ok := h.Owner(client(r)) // as matchbox is asked; the card is that of the lease
+		if !ok {
+			return Machine{}, notReady("the request does not say which network card asks, and %s is lent to nobody: add ?mac=52-54-00-12-34-56, or boot the machine by DHCP", client(r))
+		}
+		mac = lent.MAC.String()
+	}
 	id, err := identity(r, mac)
 	if err != nil {
 		return Machine{}, err

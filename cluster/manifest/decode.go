@@ -74,10 +74,13 @@ func (d *decoder) document(body ast.Node) cluster.Document {
 	return doc
 }
 
+// joinKinds lists the kinds that people write.
 func joinKinds() string {
-	words := make([]string, len(cluster.Kinds))
-	for i, k := range cluster.Kinds {
-		words[i] = string(k)
+	var words []string
+	for _, k := range cluster.Kinds {
+		if k != cluster.KindMatchbox { // which matchbox's API makes
+			words = append(words, string(k))
+		}
 	}
 	return strings.Join(words, ", ")
 }

@@ -23,6 +23,7 @@ func (d *decoder) inline(doc cluster.Document) {
 		d.template("config.ignition", &doc.Config.Ignition)
 		d.template("config.cloud_config", &doc.Config.CloudConfig)
 		d.template("config.text", &doc.Config.Text)
+		d.template("generic", &doc.Generic)
 		if i := doc.Install; i != nil {
 			d.template("install.config.butane", &i.Config.Butane)
 			d.template("install.config.ignition", &i.Config.Ignition)

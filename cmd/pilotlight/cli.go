@@ -25,6 +25,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitChanges = 3 // diff: something would change
+	exitPartly  = 4 // import: something did not map
 )
 
 const defaultData = "/var/lib/pilotlight"
@@ -58,7 +59,8 @@ cloud-config, SSH keys), admits it to an etcd cluster, and keeps its site's
 containers running there with their secrets in place.
 
 Start with:   pilotlight serve DIR
-Exit codes:   0 done; 1 failed; 2 wrong usage; 3 diff found changes.`,
+Exit codes:   0 done; 1 failed; 2 wrong usage; 3 diff found changes;
+              4 import left something out.`,
 		SilenceErrors: true, SilenceUsage: true, Version: version,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
@@ -72,7 +74,7 @@ Exit codes:   0 done; 1 failed; 2 wrong usage; 3 diff found changes.`,
 	f.StringVar(&c.cert, "cert", c.getenv("PILOTLIGHT_CERT", ""), "the operator's certificate; operator.key and ca.crt are beside it (env PILOTLIGHT_CERT)")
 	root.AddCommand(
 		newServe(c), newApply(c), newDiff(c), newGet(c), newDelete(c), newRender(c), newExplain(c),
-		newHost(c), newSecret(c), newSite(c), newBoot(c), newAudit(c), newServer(c), newImage(c),
+		newHost(c), newSecret(c), newSite(c), newBoot(c), newAudit(c), newServer(c), newImage(c), newImport(c), newMatchbox(c),
 	)
 	return root
 }

@@ -207,6 +207,15 @@ func (b *bootServices) Setup(ctx context.Context, m httpboot.Machine) (httpboot.
 	return httpboot.Body{Data: body, ContentType: ignition.TextType}, nil
 }
 
+// Generic implements httpboot.Configs.
+func (b *bootServices) Generic(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	c, err := b.config(m)
+	if err != nil {
+		return httpboot.Body{}, err
+	}
+	return httpboot.Body{Data: c.Generic(), ContentType: "text/plain; charset=utf-8"}, nil
+}
+
 // compile makes the config of a host as an operator sees it, who stands nowhere:
 // for the network that the host is on, or the address that it has; or that of
 // its installer.

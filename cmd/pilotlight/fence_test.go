@@ -29,25 +29,30 @@ type pkg struct {
 // mayImport is the plan of the house: which of our own packages a package may
 // import. What is not listed may import nothing of ours. cmd may import all.
 var mayImport = map[string][]string{
-	"boot":                    {"cluster"},
-	"boot/dhcp":               {"boot", "cluster"},
-	"boot/dhcp6":              {"boot", "cluster"},
-	"boot/tftp":               {"boot", "cluster"},
-	"boot/httpboot":           {"boot", "cluster"},
-	"ignition":                {"cluster"},
-	"assets":                  {"cluster"},
-	"assets/release":          {"assets", "cluster"},
-	"cluster/manifest":        {"cluster"},
-	"cluster/etcd":            {"cluster"},
-	"cluster/secret":          {"cluster"},
-	"cluster/join":            {"cluster"},
-	"cluster/docker":          {"cluster", "cluster/agent"}, // what the agent asks for, it declares
-	"cluster/link":            {"cluster", "cluster/agent", "cluster/secret"},
-	"cluster/control":         {"cluster", "cluster/secret"},
-	"cluster/api":             {"cluster", "cluster/secret"},
-	"cluster/agent":           {"cluster", "cluster/secret", "cluster/join"},
-	"cluster/agent/agenttest": {"cluster", "cluster/agent"},
-	"cluster/clustertest":     {"cluster", "cluster/etcd", "cluster/join"},
+	"boot":                       {"cluster"},
+	"boot/dhcp":                  {"boot", "cluster"},
+	"boot/dhcp6":                 {"boot", "cluster"},
+	"boot/tftp":                  {"boot", "cluster"},
+	"boot/httpboot":              {"boot", "cluster"},
+	"ignition":                   {"cluster"},
+	"assets":                     {"cluster"},
+	"assets/release":             {"assets", "cluster"},
+	"cluster/manifest":           {"cluster"},
+	"cluster/etcd":               {"cluster"},
+	"cluster/secret":             {"cluster"},
+	"cluster/join":               {"cluster"},
+	"cluster/docker":             {"cluster", "cluster/agent"}, // what the agent asks for, it declares
+	"cluster/link":               {"cluster", "cluster/agent", "cluster/secret"},
+	"cluster/control":            {"cluster", "cluster/secret"},
+	"cluster/api":                {"cluster", "cluster/secret"},
+	"cluster/agent":              {"cluster", "cluster/secret", "cluster/join"},
+	"cluster/agent/agenttest":    {"cluster", "cluster/agent"},
+	"cluster/moving":             {"cluster"},
+	"cluster/moving/matchbox":    {"cluster", "cluster/moving"},
+	"cluster/moving/cobbler":     {"cluster", "cluster/moving"},
+	"cluster/moving/dnsmasq":     {"cluster", "cluster/moving"},
+	"cluster/moving/matchboxrpc": {"cluster", "cluster/moving", "cluster/moving/matchbox"},
+	"cluster/clustertest":        {"cluster", "cluster/etcd", "cluster/join"},
 }
 
 // onlyIn names the packages that may import a heavy library; cmd may not.
@@ -64,6 +69,7 @@ var onlyIn = map[string][]string{
 	"github.com/distribution/distribution": {"cluster/registry"},
 	"github.com/ProtonMail/go-crypto":      {"assets/release"},
 	"github.com/coreos/stream-metadata-go": {"assets/release"},
+	"github.com/poseidon/matchbox":         {"cluster/moving/matchboxrpc"},
 }
 
 // notInAgent is what the agent may not link, at whatever remove, and why.

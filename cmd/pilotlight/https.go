@@ -6,13 +6,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/etcd"
-	"github.com/pilotlight/pilotlight/cluster/join"
 	"github.com/pilotlight/pilotlight/cluster/registry"
 )
 
@@ -37,10 +35,10 @@ func peer(r *http.Request) (*x509.Certificate, bool) {
 // operator returns the name of the operator who asks.
 func operator(r *http.Request) (string, bool) {
 	cert, ok := peer(r)
-	if !ok || !slices.Contains(cert.Subject.Organization, join.OperatorOrg) {
+	if !ok {
 		return "", false
 	}
-	return "operator:" + cert.Subject.CommonName, true
+	return operatorOf(cert)
 }
 
 // isServer reports whether it is a server that asks: with the certificate by which

@@ -31,11 +31,14 @@ type options struct {
 	tftp    string
 	loaders string
 	agent   string
+
+	matchbox       netip.AddrPort // zero: matchbox's API is not served
+	matchboxAssets string
 }
 
 func newServe(c *cli) *cobra.Command {
 	o := options{}
-	var http, https, etcd, peer, name, logFormat, logLevel string
+	var http, https, etcd, peer, grpc, name, logFormat, logLevel string
 	cmd := &cobra.Command{
 		Use:   "serve [DIR]",
 		Short: "Boot machines from the manifests in DIR, and keep their sites running",
@@ -57,9 +60,9 @@ operators have it now.`,
 			for _, f := range []struct {
 				flag, text string
 				to         *netip.AddrPort
-			}{{"http", http, &o.http}, {"https", https, &o.https}, {"etcd", etcd, &o.etcd}, {"etcd-peer", peer, &o.peer}} {
+			}{{"http", http, &o.http}, {"https", https, &o.https}, {"etcd", etcd, &o.etcd}, {"etcd-peer", peer, &o.peer}, {"matchbox-grpc", grpc, &o.matchbox}} {
 				var err error
-				if f.text == "" && f.to == &o.peer {
+				if f.text == "" && (f.to == &o.peer || f.to == &o.matchbox) {
 					continue
 				}
 				if *f.to, err = listenAddress(f.text); err != nil {
@@ -96,6 +99,8 @@ operators have it now.`,
 	f.StringVar(&o.tftp, "tftp", ":69", "TFTP; an empty value turns it off")
 	f.StringVar(&o.loaders, "loaders", "/usr/lib/ipxe", "where the boot loaders are: undionly.kpxe, snponly.efi, ipxe.efi (Debian: apt install ipxe)")
 	f.StringVar(&o.agent, "agent", "", "the agent's binary, which hosts fetch (default: pilotlight-agent beside this program)")
+	f.StringVar(&grpc, "matchbox-grpc", "", "ADDRESS:PORT on which matchbox's gRPC API is served to operators, usually :8081 (default: not at all)")
+	f.StringVar(&o.matchboxAssets, "matchbox-assets", matchboxAssets, "where the files are that matchbox's API calls /assets/...")
 	f.StringVar(&logFormat, "log-format", "text", "text or json, on standard error")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd

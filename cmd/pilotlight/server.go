@@ -81,7 +81,7 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 		return nil, err
 	}
 	s.snap.Store(fresh)
-	for _, step := range []func(context.Context) error{s.startBoot, s.startHTTPS, s.startFollowing} {
+	for _, step := range []func(context.Context) error{s.startBoot, s.startHTTPS, s.startMatchbox, s.startFollowing} {
 		if err := step(running); err != nil {
 			return nil, err
 		}
@@ -330,6 +330,9 @@ func (s *server) describe(w io.Writer) {
 	}
 	fmt.Fprintf(w, "  https  %s  join, operators, registry\n", s.o.https)
 	fmt.Fprintf(w, "  etcd   %s  agents, each with its own certificate\n", s.o.etcd)
+	if s.o.matchbox != (netip.AddrPort{}) {
+		fmt.Fprintf(w, "  grpc   %s  matchbox's API, for operators\n", s.o.matchbox)
+	}
 	if s.place.Several {
 		fmt.Fprintf(w, "  peers  %s  other servers; this one is %s\n", s.place.Peer, s.place.Name)
 	}
