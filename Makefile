@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 BUILD     = build
 
-.PHONY: help build test ring1 race lint vuln fuzz bench bench-peers integration firmware firmware-all firmware-kinds storm tools firmware-tools clean
+.PHONY: help build test ring1 race lint vuln fuzz fuzz-strangers bench bench-peers integration firmware firmware-all firmware-kinds storm tools firmware-tools clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,7 +16,7 @@ build: ## the two binaries, in build/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pilotlight ./cmd/pilotlight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pilotlight-agent ./cmd/pilotlight-agent
 
-test: lint ring1 integration firmware lab-test ## all three rings; installs the Debian packages that it needs
+test: lint ring1 fuzz-strangers integration firmware lab-test ## all three rings; installs the Debian packages that it needs
 
 ring1 race: ## no root, no network beyond loopback, under the race detector
 	$(GO) test -race -timeout 10m ./...
@@ -50,9 +50,17 @@ vuln: ## known vulnerabilities in what we link (asks the Go vulnerability databa
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME
-	@for f in $$(grep -rlE '^func Fuzz' --include=*_test.go .); do \
+	$(call fuzz,.,$(FUZZTIME))
+
+fuzz-strangers: ## what a stranger on the network can send, some seconds each
+	$(call fuzz,boot,3s)
+
+# fuzz runs the targets below a directory, each for a time.
+define fuzz
+	@for f in $$(grep -rlE '^func Fuzz' --include=*_test.go $(1)); do \
 	  for t in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$f | cut -c6-); do \
-	    echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) || exit 1; done; done
+	    echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(2) ./$$(dirname $$f) || exit 1; done; done
+endef
 
 bench: ## benchmarks, for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem ./...

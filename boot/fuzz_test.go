@@ -49,7 +49,7 @@ func FuzzDecide(f *testing.F) {
 			t.Errorf("%+v, and nothing was to be booted", r)
 		case r.URL != "" && !strings.HasPrefix(r.URL, here.URL+"/") && !strings.HasPrefix(r.URL, here.TFTP("")):
 			t.Errorf("%q is elsewhere", r.URL)
-		case r.Loader != "" && r.Loader != boot.LeaveFile && !slices.Contains([]string{loaders[boot.BIOS], loaders[boot.X64]}, r.Loader):
+		case r.Loader != "" && r.Loader != boot.LeaveFile && !slices.Contains([]string{loaders[boot.BIOS], loaders[boot.X64], boot.UBootScriptFile}, r.Loader):
 			t.Errorf("the loader %q is of nobody", r.Loader)
 		case to.Profile != nil && to.Profile.Boot == cluster.BootLocal && r.Loader != "" && r.Loader != boot.LeaveFile:
 			t.Errorf("%+v for a machine that is to be left to its disk", r)
