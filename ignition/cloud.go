@@ -2,7 +2,6 @@ package ignition
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"path"
@@ -52,9 +51,7 @@ func (c *Config) MetaData() ([]byte, error) {
 }
 
 func metaData(h *cluster.Host) []byte {
-	id := sha256.New()
-	fmt.Fprintln(id, h.Name, h.UUID, h.Serial, h.MACs)
-	return fmt.Appendf(nil, "instance-id: %s-%x\nlocal-hostname: %s\n", h.Name, id.Sum(nil)[:6], h.Name)
+	return fmt.Appendf(nil, "instance-id: %s\nlocal-hostname: %s\n", h.InstanceID(), h.Name)
 }
 
 // compileCloud makes the #cloud-config, or the Problems that there are with it.

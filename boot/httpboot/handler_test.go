@@ -177,7 +177,7 @@ func TestPaths(t *testing.T) {
 		{"a disk that the image has not", "/images/node/disk/1/x", stranger, 404, "has no image of a disk"},
 		{"a seed's user-data", "/cloud/52-54-00-00-00-01/user-data", addr1, 200, "# web1"},
 		{"a seed's meta-data", "/cloud/52-54-00-00-00-01/meta-data", addr1, 200, "instance-id: \"web1-"},
-		{"a seed's vendor-data", "/cloud/52-54-00-00-00-01/vendor-data", addr1, 200, ""},
+		{"a seed's vendor-data", "/cloud/52-54-00-00-00-01/vendor-data", addr1, 200, "#cloud-config\n{}\n"},
 		{"a seed's network-config may be missing", "/cloud/52-54-00-00-00-01/network-config", addr1, 404, ""},
 		{"another machine's seed", "/cloud/52-54-00-00-00-01/meta-data", addr2, 403, ""},
 		{"a kernel", "/images/node/kernel", stranger, 200, "the kernel"},

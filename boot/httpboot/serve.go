@@ -128,39 +128,6 @@ func (h *Handler) config(w http.ResponseWriter, r *http.Request, mac string, ins
 	return send(w, r, body)
 }
 
-// seed serves cloud-init's NoCloud data source: a directory with meta-data and
-// user-data, which it requires, and vendor-data and network-config, which may
-// be missing.
-func (h *Handler) seed(w http.ResponseWriter, r *http.Request) error { return h.seedOf(w, r, false) }
-
-// installerSeed is the seed of an installer.
-func (h *Handler) installerSeed(w http.ResponseWriter, r *http.Request) error {
-	return h.seedOf(w, r, true)
-}
-
-func (h *Handler) seedOf(w http.ResponseWriter, r *http.Request, installer bool) error {
-	mac := r.PathValue("mac")
-	switch r.PathValue("file") {
-	case "user-data":
-		return h.config(w, r, mac, installer, func(m Machine) (Body, error) { return h.Configs.CloudConfig(r.Context(), m) })
-	case "meta-data":
-		m, err := h.machine(r, mac)
-		if err != nil {
-			return err
-		}
-		// A new instance is a new first boot: what runs from memory has one at
-		// each boot.
-		instance := m.Host.Name
-		if m.Boot != "" {
-			instance += "-" + m.Boot
-		}
-		return send(w, r, Body{ContentType: "text/yaml", Data: fmt.Appendf(nil, "instance-id: %q\nlocal-hostname: %q\n", instance, m.Host.Name)})
-	case "vendor-data":
-		return send(w, r, Body{ContentType: "text/plain"})
-	}
-	return status(http.StatusNotFound, "a seed has meta-data, user-data and vendor-data")
-}
-
 func send(w http.ResponseWriter, r *http.Request, b Body) error {
 	w.Header().Set("Content-Type", b.ContentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(b.Data)))
