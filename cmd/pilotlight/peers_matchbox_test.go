@@ -13,8 +13,6 @@ import (
 const (
 	genericPath   = "/generic?mac=52-54-00-99-00-02"
 	peersClients  = 16
-	hostsAnApply  = 15_000 // one transaction takes no more
-	manyHosts     = 100_000
 	matchboxPlain = "matchbox"
 )
 
@@ -101,7 +99,6 @@ func TestPeersMatchbox(t *testing.T) {
 			s.mustIn(s.client, "curl", "-sf", "-o", "/dev/null", "http://"+peersServer+":8080"+path)
 		}
 	}
-	flat := [2]results{{}, {}} // ours with one host, and with many
 	for _, hosts := range []int{1, 100, 1000} {
 		data := filepath.Join(s.dir, fmt.Sprint("matchbox", hosts))
 		matchboxData(t, data, hosts)
@@ -115,9 +112,6 @@ func TestPeersMatchbox(t *testing.T) {
 				for i, l := range loads {
 					rates[i].add(c.name, l.rate)
 					tails[i].add(c.name, l.p99)
-					if hosts == 1 && c.name == "pilotlight" {
-						flat[i].add("1 host", l.rate)
-					}
 				}
 			}
 		}
@@ -126,29 +120,5 @@ func TestPeersMatchbox(t *testing.T) {
 			s.print(at+"rate", "1/s", rates[i], map[string]goal{matchboxPlain: goals[hosts][i]})
 			s.print(at+"p99", "ms", tails[i], nil)
 		}
-	}
-	for range rounds(t) {
-		var loads [2]load
-		s.run(pilotlight(configSite(kernel, 1)), func() { s.applyHosts(); check() }, func() {
-			loads = [2]load{s.wrk(peersClients, genericPath), s.wrk(peersClients, scriptPath)}
-		})
-		for i, l := range loads {
-			flat[i].add("pilotlight", l.rate)
-		}
-	}
-	for i, what := range []string{"/generic", "/ipxe"} {
-		s.print(fmt.Sprintf("%s, %d hosts against 1: rate", what, manyHosts), "1/s", flat[i], map[string]goal{"1 host": {least: .95}})
-	}
-}
-
-// applyHosts brings the server that runs to many hosts.
-func (s *stage) applyHosts() {
-	s.t.Helper()
-	file := filepath.Join(s.dir, "hosts.yaml")
-	for from := 0; from < manyHosts-1; from += hostsAnApply {
-		if err := os.WriteFile(file, []byte(hostDocuments(from, min(from+hostsAnApply, manyHosts-1))), 0o644); err != nil {
-			s.t.Fatal(err)
-		}
-		s.mustIn(s.server, s.bin, "--data", filepath.Join(s.dir, fmt.Sprint("run", s.runs), "data"), "apply", "-f", file)
 	}
 }
