@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 BUILD     = build
 
-.PHONY: help build test ring1 race lint vuln fuzz fuzz-strangers bench bench-peers integration firmware firmware-all firmware-kinds storm tools firmware-tools clean
+.PHONY: help build test ring1 race lint vuln fuzz fuzz-strangers bench bench-peers integration terraform firmware firmware-all firmware-kinds storm tools firmware-tools clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +23,9 @@ ring1 race: ## no root, no network beyond loopback, under the race detector
 
 integration: tools build ## real clients against the real server, in network namespaces (root)
 	$(GO) test -tags integration -run Integration -count 1 -timeout 20m ./...
+
+terraform: ## Terraform and its matchbox provider, built for this, against matchbox's gRPC API (minutes the first time)
+	$(GO) test -tags integration,terraform -run '^TestTerraform$$' -count 1 -timeout 30m -v ./cmd/pilotlight
 
 firmware: firmware-tools ## emulated machines boot beside somebody else's DHCP server (root)
 	$(GO) test -tags integration,firmware -run '^TestFirmware' -count 1 -timeout 60m -v ./boot
@@ -42,8 +45,8 @@ storm: tools ## a thousand simulated machines boot at once, and a server is kill
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
-	$(GO) vet -tags integration,firmware,lab,peers,storm ./...
-	$(GO) tool staticcheck -tags integration,firmware,lab,peers,storm ./...
+	$(GO) vet -tags integration,firmware,lab,peers,storm,terraform ./...
+	$(GO) tool staticcheck -tags integration,firmware,lab,peers,storm,terraform ./...
 
 vuln: ## known vulnerabilities in what we link (asks the Go vulnerability database)
 	$(GO) tool govulncheck ./...

@@ -1,4 +1,4 @@
-//go:build integration
+//go:build integration && terraform
 
 package main
 
@@ -107,7 +107,7 @@ resource "matchbox_group" "node" {
 
 // Terraform itself, with the matchbox provider as it is: apply, plan, a change
 // that replaces the profile, destroy.
-func TestIntegrationMatchboxTerraform(t *testing.T) {
+func TestTerraform(t *testing.T) {
 	assets := filepath.Join(t.TempDir(), "assets")
 	must(t, "cp", "-r", "testdata/import/matchbox/assets", assets)
 	m := newMoving(t, t.TempDir(), assets)
