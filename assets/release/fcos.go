@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"path"
 	"regexp"
 	"strings"
 
@@ -30,6 +31,9 @@ func (r *Resolver) findFCOS(ctx context.Context, image *cluster.Image) (found, e
 	if err != nil {
 		return found{}, fmt.Errorf("%s: %w", where, err)
 	}
+	if image.Release != "" && release != image.Release {
+		return found{}, fmt.Errorf("%s: it is release %s, and %s was asked for: correct the mirror", where, release, image.Release)
+	}
 	f := found{release: release}
 	for _, a := range []struct {
 		field string
@@ -43,6 +47,9 @@ func (r *Resolver) findFCOS(ctx context.Context, image *cluster.Image) (found, e
 		}
 		if !strings.HasPrefix(a.Location, "https://") && !strings.HasPrefix(a.Location, "http://") {
 			return f, fmt.Errorf("%s: the %s is at %.100q, which is no place on a network: correct the mirror", where, a.field, a.Location)
+		}
+		if !strings.Contains(path.Base(a.Location), release) {
+			return f, fmt.Errorf("%s: the %s of release %s is said to be %.100q, which is another's: correct the mirror", where, a.field, release, a.Location)
 		}
 		one := file{field: a.field, url: r.near(image, a.Location), signature: r.near(image, a.Signature), sha256: strings.ToLower(a.Sha256)}
 		if a.Signature == "" {

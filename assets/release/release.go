@@ -94,7 +94,23 @@ func (r *Resolver) Resolve(ctx context.Context, image *cluster.Image, tell Progr
 	if err != nil {
 		return nil, fmt.Errorf("image %s: release %s of %s: %w", image.Name, f.release, image.Stream, err)
 	}
+	if err := distinct(f.files, got); err != nil {
+		return nil, fmt.Errorf("image %s: release %s of %s: %w", image.Name, f.release, image.Stream, err)
+	}
 	return pinned(image, f, got), nil
+}
+
+// distinct refuses one file under two names. A signature does not say what its file
+// is called, so a mirror could give a disk for a kernel.
+func distinct(files []file, got []brought) error {
+	seen := map[string]string{}
+	for i, f := range files {
+		if other, ok := seen[got[i].file.SHA256]; ok {
+			return fmt.Errorf("the %s is the same file as the %s: correct the mirror", f.field, other)
+		}
+		seen[got[i].file.SHA256] = f.field
+	}
+	return nil
 }
 
 // brought is a file that is there, and who signed it.

@@ -118,7 +118,13 @@ func oneLine(s string) string {
 // image's file that is served, whole and pinned, and no other.
 func (h *Handler) asset(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("file")
-	for _, d := range h.Snapshot().Documents(cluster.KindImage) {
+	all := h.Snapshot().Documents(cluster.KindImage)
+	if lent, ok := h.Owner(client(r)); ok { // several images may have a file of that name: the machine's own counts
+		if m, err := h.machine(r, lent.MAC.String()); err == nil && m.Target.Image != nil {
+			all = append([]cluster.Document{m.Target.Image}, all...)
+		}
+	}
+	for _, d := range all {
 		i := d.(*cluster.Image)
 		for _, f := range filesOf(i) {
 			if f.SHA256 != "" && name != "" && strings.HasSuffix(f.URL, assetsPath+name) {

@@ -133,6 +133,7 @@ func (s *Server) tellOf(r *http.Request, do func(context.Context, ImageProgress)
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		var mu sync.Mutex
+		ended := false // a file goes on for others who wait for it, and tells us too
 		last := map[string]time.Time{}
 		out, flush := json.NewEncoder(w), http.NewResponseController(w).Flush
 		say := func(n imageNews) {
@@ -143,6 +144,9 @@ func (s *Server) tellOf(r *http.Request, do func(context.Context, ImageProgress)
 		result, err := do(ctx, func(file string, done, total int64) {
 			mu.Lock()
 			defer mu.Unlock()
+			if ended {
+				return
+			}
 			if now := time.Now(); done == total || now.Sub(last[file]) > tellEvery {
 				last[file] = now
 				say(imageNews{File: file, Done: done, Total: total})
@@ -150,6 +154,7 @@ func (s *Server) tellOf(r *http.Request, do func(context.Context, ImageProgress)
 		})
 		mu.Lock()
 		defer mu.Unlock()
+		ended = true
 		end := imageNews{}
 		if err == nil {
 			end.Result, err = json.Marshal(result)

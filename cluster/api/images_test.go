@@ -94,3 +94,29 @@ func TestImages(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// lasting is a desk whose files go on for others when who asked has left.
+type lasting struct {
+	desk
+	told chan ImageProgress
+}
+
+// Fetch implements Images.
+func (l lasting) Fetch(_ context.Context, _ []string, tell ImageProgress) ([]ImageStatus, error) {
+	l.told <- tell
+	return nil, nil
+}
+
+// A file that goes on tells also those whose answer has ended.
+func TestProgressAfterTheAnswer(t *testing.T) {
+	r := newRig(t)
+	d := lasting{told: make(chan ImageProgress, 1)}
+	r.Server.Images = d
+	if _, err := r.admin().FetchImages(t.Context(), nil, func(string, int64, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	tell := <-d.told
+	for range 100 { // a finished answer is not to be written to
+		tell("kernel", 1, 1)
+	}
+}

@@ -26,6 +26,8 @@ type Fellows struct {
 	At     func() []string // https://ADDRESS:PORT of each
 	Log    *slog.Logger    // nil means silence
 
+	Patience time.Duration // how long one may send nothing; default 30 s
+
 	flights singleflight.Group
 }
 
@@ -94,8 +96,46 @@ func (f *Fellows) bring(ctx context.Context, here http.Handler, t thing, depth i
 	}
 }
 
-// from takes t over from one fellow.
+// from takes t over from one fellow, for as long as something comes: the next may
+// have it, too.
 func (f *Fellows) from(ctx context.Context, at string, here http.Handler, t thing, depth int) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	stalled := time.AfterFunc(f.patience(), func() { stop(fmt.Errorf("%s stopped answering in the middle", at)) })
+	defer stalled.Stop()
+	err := f.take(ctx, at, here, t, depth, func(end bool) {
+		if stalled.Stop(); !end { // at its end what it names is yet to come, or it is to be written
+			stalled.Reset(f.patience())
+		}
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// patience is how long a fellow may send nothing.
+func (f *Fellows) patience() time.Duration {
+	if f.Patience > 0 {
+		return f.Patience
+	}
+	return 30 * time.Second
+}
+
+// lively is a body that says when something came, and whether it was the end.
+type lively struct {
+	io.ReadCloser
+	came func(end bool)
+}
+
+// Read implements io.Reader.
+func (l lively) Read(b []byte) (int, error) {
+	n, err := l.ReadCloser.Read(b)
+	l.came(err != nil)
+	return n, err
+}
+
+func (f *Fellows) take(ctx context.Context, at string, here http.Handler, t thing, depth int, came func(end bool)) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at+t.path(), http.NoBody)
 	if err != nil {
 		return err
@@ -111,6 +151,7 @@ func (f *Fellows) from(ctx context.Context, at string, here http.Handler, t thin
 		return err
 	}
 	defer res.Body.Close()
+	res.Body = lively{res.Body, came}
 	switch {
 	case res.StatusCode == http.StatusNotFound:
 		return errAbsent

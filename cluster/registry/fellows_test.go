@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -150,4 +151,24 @@ func mustGet(t *testing.T, url string) *http.Request {
 		t.Error(err)
 	}
 	return r
+}
+
+// A fellow that stops in the middle is left for the next.
+func TestFellowThatHangs(t *testing.T) {
+	one, img := serve(t, t.TempDir(), nil), randomImage(t)
+	if err := remote.Write(image(t, one, img, "a/web"), img, remote.WithTransport(as("pusher"))); err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	stuck := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-over
+	}))
+	defer stuck.Close()
+	defer close(over)
+	two := serve(t, t.TempDir(), &Fellows{Client: &http.Client{Transport: as("fellow")}, At: func() []string { return []string{stuck.URL, one.URL} }, Patience: 100 * time.Millisecond})
+	if err := pull(image(t, two, img, "a/web"), "puller"); err != nil {
+		t.Error(err)
+	}
 }

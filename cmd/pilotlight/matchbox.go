@@ -12,12 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
+	"github.com/pilotlight/pilotlight/cluster/etcd"
 	"github.com/pilotlight/pilotlight/cluster/join"
 	"github.com/pilotlight/pilotlight/cluster/moving/matchboxrpc"
 )
@@ -47,6 +49,10 @@ run it again for another.`,
 func (c *cli) matchboxClient(dir, name string) error {
 	if !join.ValidServerName(cluster.ServerName(name)) {
 		return usageError{fmt.Errorf("--name %q is no name: use a to z, 0 to 9 and -", name)}
+	}
+	// etcd knows who asks by the name in the certificate alone.
+	if name == etcd.RootUser || name == etcd.PeerUser || strings.HasPrefix(name, cluster.UserOf("")) {
+		return usageError{fmt.Errorf("--name %s is a name that etcd gives rights to: take another, such as terraform", name)}
 	}
 	at := filepath.Join(c.data, "ca")
 	if _, err := os.Stat(filepath.Join(at, "ca.key")); err != nil { // or OpenCA would make another authority

@@ -73,14 +73,18 @@ func (p pinner) asset(below string) (cluster.File, error) {
 		return f, fmt.Errorf("/assets/%s: %w", below, err)
 	}
 	defer root.Close()
+	info, err := root.Stat(filepath.FromSlash(below)) // opening a pipe would wait for who writes to it
+	if err != nil {
+		return f, fmt.Errorf("/assets/%s: %w", below, err)
+	}
+	if !info.Mode().IsRegular() {
+		return f, fmt.Errorf("/assets/%s is no file", below)
+	}
 	file, err := root.Open(filepath.FromSlash(below))
 	if err != nil {
 		return f, fmt.Errorf("/assets/%s: %w", below, err)
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return f, fmt.Errorf("/assets/%s is no file", below)
-	}
 	f.SHA256, err = digest(file)
 	return f, err
 }

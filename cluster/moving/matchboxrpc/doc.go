@@ -18,9 +18,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/poseidon/matchbox/matchbox/storage/storagepb"
 	"google.golang.org/grpc"
@@ -81,8 +83,15 @@ func (s *Server) actor(ctx context.Context) (string, error) {
 	return "", status.Error(codes.PermissionDenied, "this needs an operator's certificate: `pilotlight matchbox client DIR` makes one, on a server")
 }
 
-// guard lets operators through.
-func (s *Server) guard(ctx context.Context, in any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+// guard lets operators through. What a call of theirs trips over ends that call, and
+// not the server: machines boot by it.
+func (s *Server) guard(ctx context.Context, in any, call *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
+	defer func() {
+		if what := recover(); what != nil {
+			s.log().Error("a call of matchbox's API panicked", "call", call.FullMethod, "panic", what, "stack", string(debug.Stack()))
+			out, err = nil, status.Error(codes.Internal, "the server tripped over this call; its log says where")
+		}
+	}()
 	if _, err := s.actor(ctx); err != nil {
 		return nil, err
 	}
@@ -126,6 +135,9 @@ func (s *Server) put(ctx context.Context, d *cluster.Matchbox) error {
 	if d.ID == "" || len(d.ID) > 1024 || strings.ContainsAny(d.ID, "/\x00") {
 		return status.Errorf(codes.InvalidArgument, "%q is no id of a %s: it is a file's name", d.ID, d.Type)
 	}
+	if !utf8.ValidString(d.Body) {
+		return status.Errorf(codes.InvalidArgument, "%s %q is no text: it has bytes that are not UTF-8", d.Type, d.ID)
+	}
 	d.Name = refOf(d.Type, d.ID).Name
 	return s.change(ctx, d.Ref(), d)
 }
@@ -168,8 +180,11 @@ func (s *Server) change(ctx context.Context, ref cluster.Ref, d *cluster.Matchbo
 		if err != nil {
 			return failed(err)
 		}
-		if try == tries || sameObjects(objects(after), p.objects) {
+		if sameObjects(objects(after), p.objects) {
 			return nil
+		}
+		if try == tries {
+			return status.Error(codes.Aborted, "others write at the same time, again and again: it is written, and what follows from it may not be; put it again")
 		}
 	}
 }
@@ -249,13 +264,17 @@ func (p *plan) documents(snap *cluster.Snapshot, was, is []cluster.Document, aga
 		if there && labelsOf(applied)[Label] != Maker {
 			return status.Errorf(codes.FailedPrecondition, "there is a %s already, which was not made by this API: rename one, or delete that (pilotlight delete %s %s)", d.Ref(), d.Ref().Kind, d.Ref().Name)
 		}
-		if !there || !equal(old[d.Ref()], d) || again && !equal(applied, d) {
+		if !equal(old[d.Ref()], d) || again && !(there && equal(applied, d)) {
 			p.put = append(p.put, d)
 		}
 	}
-	kept := p.kept(want)
+	// A document that only has the label, a copy that an operator made of one of ours,
+	// is not ours.
+	kept, waited := p.kept(want), (&plan{objects: objects(snap)}).kept(nil)
 	for _, d := range snap.Documents() {
-		if r := d.Ref(); labelsOf(d)[Label] == Maker && r.Kind != cluster.KindMatchbox && !want[r] && !kept[r] {
+		r := d.Ref()
+		ours := labelsOf(d)[Label] == Maker && (old[r] != nil || waited[r])
+		if ours && !want[r] && !kept[r] {
 			p.remove = append(p.remove, r)
 		}
 	}

@@ -38,7 +38,10 @@ type groups struct{ *Server }
 
 func (s groups) GroupPut(ctx context.Context, in *pb.GroupPutRequest) (*pb.GroupPutResponse, error) {
 	g := in.GetGroup()
-	if err := g.AssertValid(); g == nil || err != nil {
+	if g == nil {
+		return nil, status.Error(codes.InvalidArgument, "the request has no group")
+	}
+	if err := g.AssertValid(); err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "a group has an id and a profile: %v", err)
 	}
 	body, err := json.Marshal(g)
