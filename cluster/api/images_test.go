@@ -102,7 +102,7 @@ type lasting struct {
 }
 
 // Fetch implements Images.
-func (l lasting) Fetch(_ context.Context, _ []string, tell ImageProgress) ([]ImageStatus, error) {
+func (l *lasting) Fetch(_ context.Context, _ []string, tell ImageProgress) ([]ImageStatus, error) {
 	l.told <- tell
 	return nil, nil
 }
@@ -110,7 +110,7 @@ func (l lasting) Fetch(_ context.Context, _ []string, tell ImageProgress) ([]Ima
 // A file that goes on tells also those whose answer has ended.
 func TestProgressAfterTheAnswer(t *testing.T) {
 	r := newRig(t)
-	d := lasting{told: make(chan ImageProgress, 1)}
+	d := &lasting{told: make(chan ImageProgress, 1)}
 	r.Server.Images = d
 	if _, err := r.admin().FetchImages(t.Context(), nil, func(string, int64, int64) {}); err != nil {
 		t.Fatal(err)
