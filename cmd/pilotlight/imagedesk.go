@@ -28,6 +28,9 @@ func (d imageDesk) Resolve(ctx context.Context, image *cluster.Image, keys []byt
 		}
 		r.Keys = &ring
 	}
+	defer d.b.images.look() // what was left lying meanwhile is collected
+	d.b.images.resolve.RLock()
+	defer d.b.images.resolve.RUnlock()
 	out, err := r.Resolve(ctx, image, release.Progress(tell))
 	if err != nil {
 		return nil, err
@@ -121,6 +124,10 @@ func statusOf(b *bootServices, images ...*cluster.Image) []api.ImageStatus {
 
 // Collect implements api.Images.
 func (d imageDesk) Collect(context.Context) (out api.ImageCollected, err error) {
+	if !d.b.images.resolve.TryLock() {
+		return out, &api.StatusError{Status: http.StatusConflict, Err: errors.New("an image is being resolved, and its files are of no image yet: try again when that is done")}
+	}
+	defer d.b.images.resolve.Unlock()
 	gone, err := d.b.files.Collect(d.b.needed())
 	if err != nil {
 		return out, err

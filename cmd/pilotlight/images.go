@@ -32,6 +32,7 @@ type images struct {
 	changed chan struct{}
 	mu      sync.Mutex
 	failed  map[cluster.File]error
+	resolve sync.RWMutex               // held by who resolves: its files are of no image yet; and to collect
 	pins    map[cluster.File]time.Time // when what was not applied yet was pinned
 }
 
@@ -156,6 +157,10 @@ func (b *bootServices) fetchImages(ctx context.Context) bool {
 	if missing.Load() {
 		return false
 	}
+	if !b.images.resolve.TryLock() {
+		return true // who resolves has it done afterwards
+	}
+	defer b.images.resolve.Unlock()
 	if _, err := b.files.Collect(b.needed()); err != nil {
 		b.s.log.Warn("files of old images are not removed", "err", err)
 	}
