@@ -54,6 +54,7 @@ const (
 	maxBytes   = 32 << 20 // of thousands of documents
 	minFree    = 256 << 20
 	startLimit = time.Minute
+	joinTries  = 10
 	startSays  = 15 * time.Second // how often a member says whom it waits for
 	retention  = "1h"             // history for watchers that were away; etcd's default is to keep everything
 )
@@ -79,6 +80,12 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 	level := zap.NewAtomicLevelAt(zap.ErrorLevel)
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{level, c.Logger}))
 	e, err := embed.StartEtcd(cfg)
+	// Who joins compares the members that it was told with what one of them says, and
+	// that one may not know of it yet: a learner, say.
+	for try := 0; err != nil && c.Join != "" && try < joinTries && strings.Contains(err.Error(), "member count is unequal"); try++ {
+		pause(ctx, time.Second)
+		e, err = embed.StartEtcd(cfg)
+	}
 	if err != nil {
 		return nil, explainStart(c, err)
 	}

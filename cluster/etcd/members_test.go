@@ -336,3 +336,25 @@ func load(t *testing.T, s *Store) *cluster.Snapshot {
 	must(t, err)
 	return snap
 }
+
+// A server that joins may ask a member that has not heard of it yet.
+func TestJoinsBeforeAllKnow(t *testing.T) {
+	a, first := several(t)
+	s := *a
+	var err error
+	s.config.Name, s.config.Dir = "late", filepath.Join(t.TempDir(), "etcd")
+	s.config.Client, err = freePort()
+	must(t, err)
+	s.config.Peer, err = freePort()
+	must(t, err)
+	peer := "https://" + s.config.Peer.String()
+	s.config.Join = fmt.Sprintf("%s=https://%s,late=%s", a.config.Name, a.config.Peer, peer)
+	added := make(chan error, 1)
+	time.AfterFunc(300*time.Millisecond, func() {
+		_, err := first.AddLearner(t.Context(), "late", peer)
+		added <- err
+	})
+	must(t, s.start())
+	defer s.member.Close()
+	must(t, <-added)
+}
