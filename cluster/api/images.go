@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -220,20 +219,11 @@ func (c *Client) long(ctx context.Context, path string, in, out any, tell ImageP
 	if err != nil {
 		return err
 	}
-	endless := *c.http
-	endless.Timeout = 0
-	res, err := endless.Do(req)
+	res, err := c.endless(req)
 	if err != nil {
-		return c.unreachable(err)
+		return err
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(res.Body)
-		if err != nil {
-			return fmt.Errorf("read the answer of %s: %w", c.server, err)
-		}
-		return c.refused(res, text)
-	}
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, maxNews)
 	for lines.Scan() {

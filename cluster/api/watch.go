@@ -61,6 +61,26 @@ func (s *Server) watchBoots(r *http.Request, _ string) (any, error) {
 	}), nil
 }
 
+// endless makes a call whose answer comes bit by bit, for as long as it takes. The
+// caller closes its body.
+func (c *Client) endless(req *http.Request) (*http.Response, error) {
+	patient := *c.http
+	patient.Timeout = 0
+	res, err := patient.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the answer of %s: %w", c.server, err)
+	}
+	return nil, c.refused(res, text)
+}
+
 // WatchBoots calls each with the boots that go on, and with each again whenever
 // something comes to it, until ctx ends or the server does.
 func (c *Client) WatchBoots(ctx context.Context, host string, each func(cluster.Boot)) error {
@@ -68,20 +88,11 @@ func (c *Client) WatchBoots(ctx context.Context, host string, each func(cluster.
 	if err != nil {
 		return err
 	}
-	endless := *c.http
-	endless.Timeout = 0
-	res, err := endless.Do(req)
+	res, err := c.endless(req)
 	if err != nil {
-		return c.unreachable(err)
+		return err
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(res.Body)
-		if err != nil {
-			return fmt.Errorf("read the answer of %s: %w", c.server, err)
-		}
-		return c.refused(res, text)
-	}
 	lines := bufio.NewReader(res.Body)
 	for {
 		line, err := lines.ReadBytes('\n')
