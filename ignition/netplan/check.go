@@ -126,8 +126,8 @@ func (n *Config) find(id string) (*Interface, string) {
 
 func (c *checker) ethernet(at []string, e Ethernet) {
 	switch {
-	case e.Match == nil && e.SetName != "":
-		c.add(below(at, "set-name"), "needs match: say which card it is, by match: {macaddress: ...}")
+	case e.SetName != "" && (e.Match == nil || e.Match.MACAddress == ""):
+		c.add(below(at, "set-name"), "needs to know which card it is: write match: {macaddress: ...}")
 	case e.Match != nil && e.Match.MACAddress == "" && e.Match.Name == "":
 		c.add(below(at, "match"), "says nothing: write macaddress: in it, or name:")
 	case e.Match != nil && e.Match.MACAddress != "" && !isMAC(e.Match.MACAddress):

@@ -36,9 +36,10 @@ func (c *Config) connection(id string, in *member) string {
 	if e, ok := c.Ethernets[id]; ok {
 		head.set("type", "ethernet")
 		if e.Match != nil {
-			device = e.device()
-			hardware.set("mac-address", strings.ToUpper(e.Match.MACAddress))
-			if device == "" && e.Match.Name != "" {
+			device = ""
+			if e.Match.MACAddress != "" {
+				hardware.set("mac-address", strings.ToUpper(e.Match.MACAddress))
+			} else {
 				match.set("interface-name", e.Match.Name+";")
 			}
 		}

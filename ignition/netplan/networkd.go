@@ -29,21 +29,21 @@ func (e Ethernet) link() string {
 	if e.SetName == "" {
 		return ""
 	}
-	match, link := e.match(""), &section{name: "Link"}
+	match, link := e.match(), &section{name: "Link"}
 	link.set("Name", e.SetName)
 	return write(match, link)
 }
 
-// match says which card is meant; name is what it is called by then.
-func (e Ethernet) match(name string) *section {
+// match says which card is meant. Where its address is known its name is not asked
+// for: what a card is called by set-name it may be called later, or never, when its
+// driver is in use at once, and the network has to come up all the same.
+func (e Ethernet) match() *section {
 	s := &section{name: "Match"}
-	if e.Match != nil {
+	if e.Match.MACAddress != "" {
 		s.set("PermanentMACAddress", strings.ToLower(e.Match.MACAddress)) // a VLAN or a bond on top has the same MACAddress=
-		if name == "" {
-			name = e.Match.Name
-		}
+	} else {
+		s.set("Name", e.Match.Name)
 	}
-	s.set("Name", name)
 	return s
 }
 
@@ -106,12 +106,10 @@ func (p *BridgeParameters) spanning() (stp bool, delay *int) {
 func (c *Config) network(id string, in *member) string {
 	i, sort := c.find(id)
 	match, link, network := &section{name: "Match"}, &section{name: "Link"}, &section{name: "Network"}
-	if e, ok := c.Ethernets[id]; !ok {
-		match.set("Name", id)
-	} else if e.Match == nil {
-		match.set("Name", id)
+	if e, ok := c.Ethernets[id]; ok && e.Match != nil {
+		match = e.match()
 	} else {
-		match = e.match(e.SetName)
+		match.set("Name", id)
 	}
 	link.set("MTUBytes", i.MTU)
 	if sort == "ethernets" {
