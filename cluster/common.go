@@ -26,9 +26,9 @@ func (c Common) IsZero() bool { return len(c.Users)+len(c.Files)+len(c.Units) ==
 
 // CommonUser is a user of a host.
 type CommonUser struct {
-	Name         string   `json:"name"`
-	Comment      string   `json:"comment,omitempty"` // the full name (GECOS)
-	UID          *int     `json:"uid,omitempty"`
+	Name         string   `json:"name"`                    // of the account
+	Comment      string   `json:"comment,omitempty"`       // the full name (GECOS)
+	UID          *int     `json:"uid,omitempty"`           // default: the system's next
 	Home         string   `json:"home,omitempty"`          // default /home/NAME
 	Shell        string   `json:"shell,omitempty"`         // default: the system's
 	Groups       []string `json:"groups,omitempty"`        // beside the user's own; they must be there
@@ -58,8 +58,8 @@ type CommonUnit struct {
 
 // CommonDropin adds to a unit.
 type CommonDropin struct {
-	Name     string `json:"name"` // NAME.conf
-	Contents string `json:"contents"`
+	Name     string `json:"name"`     // NAME.conf
+	Contents string `json:"contents"` // a file beside the manifest, or the text; a template
 }
 
 var (
