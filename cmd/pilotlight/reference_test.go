@@ -116,7 +116,7 @@ func writeFields(b *bytes.Buffer, typ reflect.Type, prefix string, comments map[
 		if s.Kind() == reflect.Pointer {
 			s = s.Elem()
 		}
-		if s.Kind() == reflect.Struct && s.Name() != "File" && strings.HasSuffix(s.PkgPath(), "/cluster") && s.NumField() > 0 && s.Field(0).Tag.Get("json") != "" {
+		if s.Kind() == reflect.Struct && (s.Name() != "File" || f.Type.Kind() != reflect.Slice) && strings.HasSuffix(s.PkgPath(), "/cluster") && s.NumField() > 0 && s.Field(0).Tag.Get("json") != "" {
 			writeFields(b, s, below, comments, seen)
 		}
 	}
