@@ -22,6 +22,7 @@ const FetchFile = "/opt/pilotlight/bin/fetch-agent"
 type cloudDocument struct {
 	pieces   pieces
 	metaData []byte
+	coreos   bool // coreos-cloudinit reads it
 }
 
 // CloudConfig returns the host's #cloud-config with the token in it.
@@ -74,7 +75,7 @@ func (c *Config) compileCloud(in *Input, agentConfig []byte) []Problem {
 	}
 	body, err := e.encode()
 	if err == nil {
-		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host)}
+		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host), coreos: e.coreos}
 		c.cloud.pieces, err = split(body, holeToken)
 	}
 	if err != nil {
@@ -262,6 +263,9 @@ func (e *cloudEditor) valueOf(m *yaml.Node, key string) string {
 func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
 	list := e.list(e.root, "write_files")
 	own := append(p.paths(), FetchFile)
+	if p.ca != "" {
+		own = append(own, caFile)
+	}
 	for i, f := range list.Content {
 		at := path.Clean(e.valueOf(f, "path"))
 		if slices.ContainsFunc(own, func(o string) bool { return overlaps(o, at, true) }) {
@@ -281,6 +285,9 @@ func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
 		cloudFile(cluster.AgentTokenFile, "0600", quoted(holes[holeToken])),
 		cloudFile(FetchFile, "0755", literal(fetchScript(p.agent))),
 	)
+	if p.ca != "" {
+		list.Content = append(list.Content, cloudFile(caFile, "0644", literal(p.ca)))
+	}
 	if !e.coreos {
 		list.Content = append(list.Content,
 			cloudFile(unitFile, "0644", literal(fetchingUnit())))
