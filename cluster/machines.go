@@ -209,6 +209,7 @@ type Host struct {
 	UUID       UUID           `json:"uuid,omitempty"`       // dmidecode -s system-uuid
 	Serial     string         `json:"serial,omitempty"`     // dmidecode -s system-serial-number
 	SwitchPort SwitchPort     `json:"switch_port,omitzero"` // where it is plugged in; with macs: it is this host only there
+	Userdata   bool           `json:"userdata,omitempty"`   // its machine is only known by what `pilotlight userdata` gives it
 	Arch       Arch           `json:"arch,omitempty"`       // default x86_64
 	Address    netip.Addr     `json:"address,omitzero"`     // a reservation; with dhcp: proxy the one that the other server has
 	Options    OptionSet      `json:"options,omitempty"`    // DHCP options, over those of the network

@@ -23,6 +23,7 @@ type cloudDocument struct {
 	pieces   pieces
 	metaData []byte
 	network  []byte // nil when the profile says nothing of it
+	coreos   bool   // coreos-cloudinit reads it
 }
 
 // CloudConfig returns the host's #cloud-config with the token in it.
@@ -87,7 +88,7 @@ func (c *Config) compileCloud(in *Input, agentConfig []byte, added *additions) [
 	}
 	body, err := e.encode()
 	if err == nil {
-		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host)}
+		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host), coreos: e.coreos}
 		if added.Network != nil && !e.coreos {
 			c.cloud.network = added.Network.CloudInit()
 		}
@@ -283,6 +284,9 @@ func (e *cloudEditor) valueOf(m *yaml.Node, key string) string {
 func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
 	list := e.list(e.root, "write_files")
 	own := append(p.paths(), FetchFile)
+	if p.ca != "" {
+		own = append(own, caFile)
+	}
 	for i, f := range list.Content {
 		at := path.Clean(e.valueOf(f, "path"))
 		if slices.ContainsFunc(own, func(o string) bool { return overlaps(o, at, true) }) {
@@ -302,6 +306,9 @@ func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
 		cloudFile(cluster.AgentTokenFile, "0600", quoted(holes[holeToken])),
 		cloudFile(FetchFile, "0755", literal(fetchScript(p.agent))),
 	)
+	if p.ca != "" {
+		list.Content = append(list.Content, cloudFile(caFile, "0644", literal(p.ca)))
+	}
 	if !e.coreos {
 		list.Content = append(list.Content,
 			cloudFile(unitFile, "0644", literal(fetchingUnit())))

@@ -12,6 +12,10 @@ import (
 // is right. It is run each time before the agent starts, and does nothing when
 // the binary is there: what has that name has been verified.
 func fetchScript(a Agent) string {
+	trust := ""
+	if a.secure() {
+		trust = "--cacert " + caFile + " "
+	}
 	return `#!/bin/sh
 # Fetches pilotlight's agent, verifies it, and only then makes it executable.
 set -eu
@@ -21,7 +25,7 @@ umask 077
 new=$(mktemp "$agent.XXXXXX")
 trap 'rm -f "$new"' EXIT
 curl --fail --silent --show-error --location --connect-timeout 10 --max-time 600 \
-  --output "$new" '` + a.URL + `'
+  ` + trust + `--output "$new" '` + a.URL + `'
 if ! echo '` + a.SHA256 + `  '"$new" | sha256sum -c - >/dev/null 2>&1; then
   echo "pilotlight: what ` + a.URL + ` sent is not the agent: its sha256 is another" >&2
   exit 1

@@ -98,7 +98,7 @@ func TestCommon(t *testing.T) {
 // A profile without a config says what it says in both languages.
 func TestCommonWithoutConfig(t *testing.T) {
 	in := commonInput(cluster.Config{})
-	in.Target.Image = &cluster.Image{Meta: cluster.Meta{Name: "i"}, Stream: "flatcar/stable"}
+	in.Target.Profile.NetworkConfig = "version: 2\nrenderer: networkd\nethernets: {eno1: {dhcp4: true}}\n"
 	c := mustCompile(t, in)
 	cloud, err := c.RenderCloudConfig()
 	if err != nil {
@@ -112,6 +112,10 @@ func TestCommonWithoutConfig(t *testing.T) {
 		if !strings.Contains(string(body), "alice") || !strings.Contains(string(body), "firewall") {
 			t.Errorf("it lacks what the profile says:\n%s", body)
 		}
+	}
+	in.Target.Image = &cluster.Image{Meta: cluster.Meta{Name: "i"}, Stream: "flatcar/stable"}
+	if c := mustCompile(t, in); c.Language() != LanguageIgnition {
+		t.Errorf("Flatcar is told by %s", c.Language())
 	}
 }
 

@@ -34,9 +34,10 @@ func compile(in Input, shapeOf shaper) (*Config, error) {
 		added = new(additions) // what else is wrong is told all the same
 	}
 	// A profile without any config gets an Ignition config of pilotlight's own, and
-	// what it says for every language in a #cloud-config too.
-	none := config == cluster.Config{}
-	if config.CloudConfig != "" || none && !added.none() {
+	// what it says for every language in a #cloud-config too, where its system may
+	// read that.
+	either := config == cluster.Config{} && (in.Target.Image == nil || in.Target.Image.OS() == "")
+	if config.CloudConfig != "" || either && !added.none() {
 		problems = append(problems, c.compileCloud(&in, agentConfig, added)...)
 	}
 	if config.Text != "" {

@@ -98,7 +98,7 @@ func tree(t *testing.T, root string) (all []string) {
 				return err
 			}
 			content = strings.TrimRight(string(b), "\n") + "\n" // Debian's has one more after keys
-			if strings.HasSuffix(rel, ".preset") { // in no order
+			if strings.HasSuffix(rel, ".preset") {              // in no order
 				lines := strings.Split(strings.TrimSpace(content), "\n")
 				slices.Sort(lines)
 				content = strings.Join(lines, "\n")
