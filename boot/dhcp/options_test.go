@@ -115,3 +115,25 @@ func TestMetadataRoute(t *testing.T) {
 		})
 	}
 }
+
+// A machine that asks for its address has begun anew; one that renews it has not.
+func TestBegan(t *testing.T) {
+	r := start(t, nil)
+	if !r.server.Began(mac(70)).IsZero() {
+		t.Error("a machine began that was never seen")
+	}
+	o, _ := r.ask(packetOf(discover, mac(70)))
+	r.ask(selecting(mac(70), o.YourIPAddr.String()))
+	at := r.server.Began(mac(70))
+	if at.IsZero() || !r.server.Began(mac(71)).IsZero() {
+		t.Errorf("it began at %s, another one at %s", at, r.server.Began(mac(71)))
+	}
+	r.ask(packetOf(request, mac(70), ciaddr(o.YourIPAddr.String())))
+	if again := r.server.Began(mac(70)); !again.Equal(at) {
+		t.Errorf("by a renewal it began at %s", again)
+	}
+	r.ask(packetOf(discover, mac(70)))
+	if again := r.server.Began(mac(70)); !again.After(at) {
+		t.Errorf("it began again at %s, before at %s", again, at)
+	}
+}

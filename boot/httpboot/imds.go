@@ -80,6 +80,9 @@ func (h *Handler) asker(r *http.Request) (Machine, cluster.MetadataMode, error) 
 	}
 	m, err := h.find(lent, from, at)
 	m.Running = true
+	if err == nil && h.Wait != nil {
+		err = h.Wait(r.Context(), m)
+	}
 	return m, n.Metadata, err
 }
 

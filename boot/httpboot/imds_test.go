@@ -2,6 +2,7 @@ package httpboot_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -130,6 +131,21 @@ func TestMetadataHead(t *testing.T) {
 	r := newMetadataRig(t)
 	if w := r.do("HEAD", "/latest/user-data", addr1); w.Code != 200 || w.Body.Len() != 0 || r.configs.made.Load() != 0 {
 		t.Errorf("%d, %d bytes, %d configs made", w.Code, w.Body.Len(), r.configs.made.Load())
+	}
+}
+
+// TestMetadataWaits has a machine ask again, whatever it asks for.
+func TestMetadataWaits(t *testing.T) {
+	r := newMetadataRig(t)
+	r.handler.Wait = func(_ context.Context, m httpboot.Machine) error {
+		return fmt.Errorf("%w: %s waits", httpboot.ErrNotReady, m.Host.Name)
+	}
+	for _, w := range []*httptest.ResponseRecorder{
+		r.do("GET", "/latest/user-data", addr1), r.do("GET", "/2009-04-04/meta-data/instance-id", addr1), r.do("PUT", "/latest/api/token", addr4, lifeHeader, "60"),
+	} {
+		if w.Code != 503 || !strings.Contains(w.Body.String(), "waits") || r.configs.made.Load() != 0 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
 	}
 }
 

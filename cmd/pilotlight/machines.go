@@ -123,7 +123,7 @@ func newBootServices(s *server) (*bootServices, error) {
 	b.http = &httpboot.Handler{
 		Snapshot: s.Snapshot, Owner: b.lentTo, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
 		Loaders: b.loaders, Agent: agent.file,
-		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(), At: b.at, Sessions: sessions,
+		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(), At: b.at, Wait: b.waitForOld, Sessions: sessions,
 		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
 	}
 	b.tftp.Left = b.http.Left

@@ -7,17 +7,36 @@ import (
 	"net/http"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/boot/httpboot"
 	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/cluster/link"
 )
 
 // needsMetadata reports whether there is a network with a metadata service.
 func (b *bootServices) needsMetadata() bool {
 	return slices.ContainsFunc(b.s.Snapshot().Networks(), (*cluster.Network).ServesMetadata)
+}
+
+// waitForOld has a machine wait that boots while the agent of its last life counts as
+// alive still: meanwhile there is no token for it, and a system that begins without
+// one does not join. Two of its terms are enough for one whose machine is gone.
+func (b *bootServices) waitForOld(ctx context.Context, m httpboot.Machine) error {
+	if time.Since(b.dhcp.Began(m.Identity.MAC)) > 2*link.DefaultTTL {
+		return nil
+	}
+	alive, err := b.s.store.Alive(ctx, m.Host.HostName())
+	if err != nil {
+		return fmt.Errorf("%w: %w", httpboot.ErrNotReady, err)
+	}
+	if alive {
+		return fmt.Errorf("%w: host %s has just asked for its address, and its agent counts as alive from before: in %s it will be known which of the two is so", httpboot.ErrNotReady, m.Host.Name, 2*link.DefaultTTL)
+	}
+	return nil
 }
 
 // ensureMetadata serves instance metadata at the address where clients look for it,

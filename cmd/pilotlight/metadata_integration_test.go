@@ -145,6 +145,20 @@ func TestIntegrationMetadata(t *testing.T) {
 			t.Errorf("another machine with it: %s", code)
 		}
 	})
+
+	t.Run("Ignition, as on EC2, with a session", func(t *testing.T) { l.ignitionOnAWS(v2) })
+}
+
+// ignitionOnAWS has Debian's Ignition fetch a machine's config as it does on EC2.
+func (l *lab) ignitionOnAWS(ns string) {
+	l.t.Helper()
+	dir := l.t.TempDir()
+	out := l.mustIn(ns, "/usr/lib/dracut/modules.d/30ignition/ignition", "--stage=fetch", "--platform=aws", "--root="+dir,
+		"--config-cache="+filepath.Join(dir, "cache.json"), "--state-file="+filepath.Join(dir, "state"), "--neednet="+filepath.Join(dir, "neednet"), "--log-to-stdout")
+	config, err := os.ReadFile(filepath.Join(dir, "cache.json"))
+	if err != nil || !strings.Contains(string(config), "https%3A%2F%2F"+serverAddr) && !strings.Contains(string(config), "pilotlight-agent") {
+		l.t.Errorf("%v: Ignition has\n%.500s\nand says\n%s", err, config, out)
+	}
 }
 
 // manifest writes the manifest beside the site.
