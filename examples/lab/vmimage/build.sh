@@ -34,7 +34,8 @@ mmdebstrap --variant=minbase --mode=root --quiet --components=main --include="$i
 say "configuring"
 cp -r --no-preserve=mode,ownership "$here/overlay/." "$root/"
 chroot "$root" systemctl --quiet enable systemd-networkd.service
-chroot "$root" systemctl --quiet mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer
+# AppArmor: Docker loads the profile that its containers need itself.
+chroot "$root" systemctl --quiet mask systemd-networkd-wait-online.service apparmor.service apt-daily.timer apt-daily-upgrade.timer
 echo 'LABEL=root / ext4 defaults 0 1' >"$root/etc/fstab"
 echo uninitialized >"$root/etc/machine-id"
 rm -f "$root/var/lib/dbus/machine-id" "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/resolv.conf"
