@@ -107,12 +107,63 @@ func (e *notYet) Error() string { return "the host is " + strings.TrimSpace(e.st
 
 // TestVM boots a virtual machine that nobody tells about pilotlight: its address
 // comes by DHCP, and the rest from the metadata service, where its cloud-init looks.
+// It restarts, and is the same instance.
 func TestVM(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	defer cancel()
 	l, m := newVM(ctx, t, "vm")
 	if err := l.turnOn(ctx); err != nil {
 		t.Fatal(err)
 	}
 	l.joins(ctx, t, m)
+	lt := &labTest{lab: l, ctx: ctx}
+	if l.reaches(ctx, t, m, "cloud-init is done", "cloud-init status --wait") == "" {
+		t.Fatal("cloud-init says nothing")
+	}
+	for command, want := range map[string]string{
+		"cloud-id":                             "aws", // what cloud-init calls the data source's default
+		"cloud-init query subplatform":         "metadata (http://169.254.169.254)",
+		"cloud-init query local_hostname":      "v1",
+		"cat /etc/motd":                        "v1: a virtual machine of pilotlight's lab",
+		"hostname":                             "v1",
+		"ip route get 169.254.169.254":         "169.254.169.254 via 10.99.0.1",
+		"cat /proc/cmdline":                    "root=LABEL=root",
+		"grep -c pilotlight /proc/cmdline ||:": "0",
+		// The agent is alive: there is no token for whoever else asks.
+		"curl -s http://169.254.169.254/latest/user-data | grep -c THE-INTRODUCTION-TOKEN": "1",
+	} {
+		if got := strings.TrimSpace(lt.on(t, m, command)); !strings.Contains(got, want) {
+			t.Errorf("%s prints %q, not %q", command, got, want)
+		}
+	}
+	const identity = "cat /proc/sys/kernel/random/boot_id; cloud-init query instance_id; sha256sum /etc/ssh/ssh_host_ed25519_key.pub"
+	before := strings.Fields(lt.on(t, m, identity))
+	_ = l.reaches(ctx, t, m, "it restarts", "systemctl --no-block reboot; echo yes")
+	after := before
+	for len(before) < 3 || len(after) < 3 || after[0] == before[0] {
+		after = strings.Fields(l.reaches(ctx, t, m, "it is up again", identity))
+	}
+	if before[1] != after[1] || before[2] != after[2] {
+		t.Errorf("it was %v, and is %v", before, after)
+	}
+	l.joins(ctx, t, m)
+}
+
+// reaches logs in to a machine as soon as that can be done, and returns what a script
+// prints that ends well.
+func (l *lab) reaches(ctx context.Context, t *testing.T, m *machine, what, script string) (out string) {
+	t.Helper()
+	err := m.await(ctx, what, func(ctx context.Context) error {
+		r, err := connect(ctx, l.network, m.address, l.key)
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		out, err = r.root(ctx, script)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
