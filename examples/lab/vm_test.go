@@ -121,7 +121,7 @@ func TestVM(t *testing.T) {
 		t.Fatal("cloud-init says nothing")
 	}
 	for command, want := range map[string]string{
-		"cloud-id":                             "aws", // what cloud-init calls the data source's default
+		"cat /run/cloud-init/result.json":      "DataSourceEc2",
 		"cloud-init query subplatform":         "metadata (http://169.254.169.254)",
 		"cloud-init query local_hostname":      "v1",
 		"cat /etc/motd":                        "v1: a virtual machine of pilotlight's lab",
