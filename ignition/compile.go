@@ -14,7 +14,11 @@ import (
 // Compile makes a host's config. It does no I/O and takes milliseconds; Cache
 // keeps its results. The error of a config that an operator can mend is an
 // *Error with every mistake in it.
-func Compile(in Input) (*Config, error) { return compile(in, newShape) }
+func Compile(in Input) (*Config, error) {
+	return compile(in, func(t text, rendered string, at lines, p part, keys []string) *shape {
+		return newShape(t, rendered, at, p, keys, newMold)
+	})
+}
 
 // shaper makes a shape, or remembers it.
 type shaper func(t text, rendered string, at lines, p part, keys []string) *shape
