@@ -416,7 +416,7 @@ func (c *checker) target(h *Host) {
 	taken := false // on some network, when it is not known on which it boots
 	for _, n := range networks {
 		var none *NoProfileError
-		if _, err := c.snap.Target(h, n); !errors.As(err, &none) { // what is missing is said where it is named
+		if _, err := c.snap.Parts(h, n); !errors.As(err, &none) { // what is missing is said where it is named
 			taken = true
 		}
 		if h.Profile == "" {

@@ -186,6 +186,16 @@ func claim[K comparable](s *Snapshot, index map[K]*Host, key K, h *Host) {
 // Revision returns the revision of the store that the snapshot shows.
 func (s *Snapshot) Revision() Revision { return s.revision }
 
+// At returns s as of another revision, at which it was the same.
+func (s *Snapshot) At(revision Revision) *Snapshot {
+	if revision == s.revision {
+		return s
+	}
+	next := *s
+	next.revision = revision
+	return &next
+}
+
 // Get returns one document.
 func (s *Snapshot) Get(r Ref) (Document, bool) {
 	d, ok := s.docs[r]
@@ -311,6 +321,28 @@ type Target struct {
 // nil takes the one that h's reserved address is in. A host that gets no
 // profile, or one that is missing, has an error that says what to apply.
 func (s *Snapshot) Target(h *Host, network *Network) (Target, error) {
+	t, err := s.Parts(h, network)
+	if err != nil {
+		return t, err
+	}
+	p := t.Profile
+	t.Variables = maps.Clone(p.Variables)
+	if t.Variables == nil {
+		t.Variables = map[string]any{}
+	}
+	t.SSHKeys = slices.Clone(p.SSHKeys)
+	if t.Group != nil {
+		maps.Copy(t.Variables, t.Group.Variables)
+		t.SSHKeys = append(t.SSHKeys, t.Group.SSHKeys...)
+	}
+	maps.Copy(t.Variables, h.Variables)
+	t.SSHKeys = unique(append(t.SSHKeys, h.SSHKeys...))
+	return t, nil
+}
+
+// Parts is Target without the variables and the keys: the documents that it is made
+// of.
+func (s *Snapshot) Parts(h *Host, network *Network) (Target, error) {
 	t := Target{Host: h, Network: network}
 	if t.Network == nil {
 		t.Network, _ = s.NetworkOf(h.Address)
@@ -335,17 +367,6 @@ func (s *Snapshot) Target(h *Host, network *Network) (Target, error) {
 			return t, &MissingError{Ref: Ref{KindImage, string(p.Image)}, NeededBy: p.Ref()}
 		}
 	}
-	t.Variables = maps.Clone(p.Variables)
-	if t.Variables == nil {
-		t.Variables = map[string]any{}
-	}
-	t.SSHKeys = slices.Clone(p.SSHKeys)
-	if t.Group != nil {
-		maps.Copy(t.Variables, t.Group.Variables)
-		t.SSHKeys = append(t.SSHKeys, t.Group.SSHKeys...)
-	}
-	maps.Copy(t.Variables, h.Variables)
-	t.SSHKeys = unique(append(t.SSHKeys, h.SSHKeys...))
 	return t, nil
 }
 

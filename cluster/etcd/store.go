@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"reflect"
 	"strings"
+	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -37,6 +39,31 @@ type Store struct {
 	boots  dailyLease
 
 	allowing singleflight.Group // by host
+
+	mu   sync.Mutex
+	last *known // what was applied last, as far as is known here
+}
+
+// known is what was applied, and the revision at which AppliedKey was written: 0 while
+// it is not there. While it is the same, so are the documents.
+type known struct {
+	snap    *cluster.Snapshot
+	applied int64
+}
+
+// know keeps what is the newest.
+func (s *Store) know(snap *cluster.Snapshot, applied int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil || applied >= s.last.applied {
+		s.last = &known{snap, applied}
+	}
+}
+
+func (s *Store) known() *known {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
 }
 
 // Open connects to etcd. It does not wait for an answer.
@@ -89,12 +116,36 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Load returns every document, all as of one revision.
+// Load returns every document, all as of one revision. While nothing was applied
+// since the last time it reads one key.
 func (s *Store) Load(ctx context.Context) (*cluster.Snapshot, error) {
-	ops := make([]clientv3.Op, len(cluster.Kinds))
+	last := s.known()
+	if last == nil {
+		return s.loadAll(ctx)
+	}
+	r, err := s.client.Get(ctx, cluster.AppliedKey, clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, fmt.Errorf("ask etcd what was applied: %w", err)
+	}
+	if appliedAt(r.Kvs) != last.applied {
+		return s.loadAll(ctx)
+	}
+	return last.snap.At(cluster.Revision(r.Header.Revision)), nil
+}
+
+func appliedAt(kvs []*mvccpb.KeyValue) int64 {
+	if len(kvs) == 0 {
+		return 0
+	}
+	return kvs[0].ModRevision
+}
+
+func (s *Store) loadAll(ctx context.Context) (*cluster.Snapshot, error) {
+	ops := make([]clientv3.Op, len(cluster.Kinds), len(cluster.Kinds)+1)
 	for i, k := range cluster.Kinds {
 		ops[i] = clientv3.OpGet(cluster.Folder(k), clientv3.WithPrefix())
 	}
+	ops = append(ops, clientv3.OpGet(cluster.AppliedKey, clientv3.WithKeysOnly()))
 	r, err := s.client.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
 		return nil, fmt.Errorf("load documents from etcd: %w", err)
@@ -112,7 +163,9 @@ func (s *Store) Load(ctx context.Context) (*cluster.Snapshot, error) {
 			docs = append(docs, d)
 		}
 	}
-	return cluster.NewSnapshot(cluster.Revision(r.Header.Revision), docs), nil
+	snap := cluster.NewSnapshot(cluster.Revision(r.Header.Revision), docs)
+	s.know(snap, appliedAt(r.Responses[len(cluster.Kinds)].GetResponseRange().Kvs))
+	return snap, nil
 }
 
 // applied is what AppliedKey holds.
@@ -124,7 +177,7 @@ type applied struct {
 // nothing was applied since base was loaded; else it fails with
 // cluster.ErrConflict.
 func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref, audit []cluster.AuditEntry) error {
-	ops, err := applyOps(put, remove)
+	ops, read, err := applyOps(put, remove)
 	if err != nil {
 		return err
 	}
@@ -142,22 +195,36 @@ func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster
 	switch {
 	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
 		return fmt.Errorf("%d documents are more than one transaction takes, which is %d or %d MiB: apply them in parts",
-			len(put)+len(remove), maxOps-2, maxBytes>>20) // beside them are AppliedKey and the audit
+			len(put)+len(remove), maxOps-3, maxBytes>>20) // beside them are AppliedKey, twice, and the audit
 	case err != nil:
 		return fmt.Errorf("write %d documents to etcd: %w", len(put)+len(remove), err)
 	case !r.Succeeded:
 		return fmt.Errorf("somebody else applied documents at the same time: %w", cluster.ErrConflict)
 	}
+	before := appliedAt(r.Responses[0].GetResponseRange().Kvs)
+	if last := s.known(); last != nil && last.applied == before {
+		s.know(last.snap.With(cluster.Revision(r.Header.Revision), read, remove), r.Header.Revision)
+	}
 	return nil
 }
 
-func applyOps(put []cluster.Document, remove []cluster.Ref) (ops []clientv3.Op, err error) {
+// applyOps are the writes of an apply, and the documents as they will be read.
+func applyOps(put []cluster.Document, remove []cluster.Ref) (ops []clientv3.Op, read []cluster.Document, err error) {
 	var note applied
+	ops = append(ops, clientv3.OpGet(cluster.AppliedKey, clientv3.WithKeysOnly()))
 	for _, d := range put {
 		body, err := cluster.MarshalDocument(d)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		again, err := cluster.UnmarshalDocument(body)
+		if err != nil {
+			return nil, nil, err
+		}
+		if reflect.DeepEqual(again, d) { // whoever looked at d need not look again
+			again = d
+		}
+		read = append(read, again)
 		key := cluster.DocumentKey(d.Ref())
 		note.Changed = append(note.Changed, key)
 		ops = append(ops, clientv3.OpPut(key, string(body)))
@@ -172,9 +239,9 @@ func applyOps(put []cluster.Document, remove []cluster.Ref) (ops []clientv3.Op, 
 	}
 	body, err := json.Marshal(note)
 	if err != nil {
-		return nil, fmt.Errorf("encode what was applied: %w", err)
+		return nil, nil, fmt.Errorf("encode what was applied: %w", err)
 	}
-	return append(ops, clientv3.OpPut(cluster.AppliedKey, string(body))), nil
+	return append(ops, clientv3.OpPut(cluster.AppliedKey, string(body))), read, nil
 }
 
 // Watch sends base's successors to ch, one for each apply, until ctx ends; what
@@ -244,6 +311,9 @@ func (s *Store) follow(ctx context.Context, base *cluster.Snapshot, ch chan<- *c
 
 // advance returns base with what one apply, at revision rev, changed.
 func (s *Store) advance(ctx context.Context, base *cluster.Snapshot, rev int64, value []byte) (*cluster.Snapshot, error) {
+	if last := s.known(); last != nil && last.applied == rev {
+		return last.snap, nil
+	}
 	var note applied
 	if err := json.Unmarshal(value, &note); err != nil {
 		return nil, fmt.Errorf("etcd key %s: %w", cluster.AppliedKey, err)
@@ -254,23 +324,30 @@ func (s *Store) advance(ctx context.Context, base *cluster.Snapshot, rev int64, 
 		changed[key] = true
 		ops = append(ops, clientv3.OpGet(key, clientv3.WithRev(rev)))
 	}
-	docs := slices.DeleteFunc(base.Documents(), func(d cluster.Document) bool {
-		return changed[cluster.DocumentKey(d.Ref())]
-	})
 	r, err := s.client.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
 		return nil, fmt.Errorf("read what was applied at revision %d: %w", rev, err)
 	}
+	var put []cluster.Document
 	for _, one := range r.Responses {
 		for _, kv := range one.GetResponseRange().Kvs {
 			d, err := cluster.UnmarshalDocument(kv.Value)
 			if err != nil {
 				return nil, fmt.Errorf("etcd key %s: %w", kv.Key, err)
 			}
-			docs = append(docs, d)
+			put = append(put, d)
+			delete(changed, string(kv.Key))
 		}
 	}
-	return cluster.NewSnapshot(cluster.Revision(rev), docs), nil
+	var gone []cluster.Ref
+	for _, d := range base.Documents() {
+		if len(changed) > 0 && changed[cluster.DocumentKey(d.Ref())] {
+			gone = append(gone, d.Ref())
+		}
+	}
+	next := base.With(cluster.Revision(rev), put, gone)
+	s.know(next, rev)
+	return next, nil
 }
 
 // getJSON reads one key into v, and returns the revision at which it was
