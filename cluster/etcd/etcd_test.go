@@ -287,6 +287,25 @@ func TestLoadSeesWhatOthersApplied(t *testing.T) {
 	}
 }
 
+// TestWasApplied: of an apply whose answer did not come it is known whether it is there.
+func TestWasApplied(t *testing.T) {
+	s, ctx := empty(t), t.Context()
+	base, err := s.Load(ctx)
+	must(t, err)
+	if s.wasApplied(ctx, "") {
+		t.Error("nothing was applied")
+	}
+	docs := []cluster.Document{&cluster.Policy{Meta: cluster.Meta{Name: "a"}}}
+	must(t, s.Apply(ctx, base, docs, nil, nil))
+	r, err := s.client.Get(ctx, cluster.AppliedKey)
+	must(t, err)
+	ops, _, err := applyOps(docs, nil) // the same once more
+	must(t, err)
+	if again := string(ops[len(ops)-1].ValueBytes()); !s.wasApplied(ctx, string(r.Kvs[0].Value)) || s.wasApplied(ctx, again) {
+		t.Error("an apply is not told from another")
+	}
+}
+
 // TestApplyIsOneAct finds documents and their audit at one revision, also when
 // etcd no longer has the lease that the day's audit was kept under.
 func TestApplyIsOneAct(t *testing.T) {

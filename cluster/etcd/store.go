@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -170,7 +171,8 @@ func (s *Store) loadAll(ctx context.Context) (*cluster.Snapshot, error) {
 
 // applied is what AppliedKey holds.
 type applied struct {
-	Changed []string `json:"changed"` // keys
+	Changed []string `json:"changed"`      // keys
+	By      string   `json:"by,omitempty"` // tells an apply from all others
 }
 
 // Apply writes and deletes documents and their audit in one transaction, if
@@ -192,6 +194,9 @@ func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster
 	} else {
 		err = s.auditTogether(ctx, audit, func(op clientv3.Op) error { return commit(op) })
 	}
+	if errors.Is(err, rpctypes.ErrTimeout) && s.wasApplied(ctx, string(ops[len(ops)-1].ValueBytes())) {
+		return nil
+	}
 	switch {
 	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
 		return fmt.Errorf("%d documents are more than one transaction takes, which is %d or %d MiB: apply them in parts",
@@ -208,9 +213,29 @@ func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster
 	return nil
 }
 
+// settleTime is how long etcd may take for a large apply beyond the time after which
+// it says that it took too long.
+const settleTime = 30 * time.Second
+
+// wasApplied reports whether an apply was committed for which etcd took longer than it
+// waits itself: what AppliedKey holds is the apply's own. etcd answers when it has done
+// what was asked before.
+func (s *Store) wasApplied(ctx context.Context, value string) bool {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for ctx.Err() == nil {
+		r, err := s.client.Get(ctx, cluster.AppliedKey)
+		if err == nil {
+			return len(r.Kvs) > 0 && string(r.Kvs[0].Value) == value
+		}
+		pause(ctx, reloadPause)
+	}
+	return false
+}
+
 // applyOps are the writes of an apply, and the documents as they will be read.
 func applyOps(put []cluster.Document, remove []cluster.Ref) (ops []clientv3.Op, read []cluster.Document, err error) {
-	var note applied
+	note := applied{By: rand.Text()}
 	ops = append(ops, clientv3.OpGet(cluster.AppliedKey, clientv3.WithKeysOnly()))
 	for _, d := range put {
 		body, err := cluster.MarshalDocument(d)
