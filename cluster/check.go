@@ -270,6 +270,8 @@ func (c *checker) profile(p *Profile) {
 		oneOf(c, fmt.Sprintf("introduce[%d]", i), w, IntroduceToken)
 	}
 	c.config("config", p.Config)
+	c.common(p)
+	c.firewall(p)
 	c.sshKeys(p.SSHKeys)
 	c.readBy(p)
 }

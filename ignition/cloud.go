@@ -22,7 +22,9 @@ const FetchFile = "/opt/pilotlight/bin/fetch-agent"
 type cloudDocument struct {
 	pieces   pieces
 	metaData []byte
-	coreos   bool // coreos-cloudinit reads it
+	coreos   bool   // coreos-cloudinit reads it
+	written  bool   // the operator wrote it; else it says what is said for every language
+	network  []byte // nil when the profile says nothing of it
 }
 
 // CloudConfig returns the host's #cloud-config with the token in it.
@@ -51,14 +53,26 @@ func (c *Config) MetaData() ([]byte, error) {
 	return slices.Clone(c.cloud.metaData), nil
 }
 
+// NetworkConfig returns the network-config of a NoCloud seed, or nil when the
+// profile says nothing of the network.
+func (c *Config) NetworkConfig() []byte {
+	if c.cloud == nil {
+		return nil
+	}
+	return slices.Clone(c.cloud.network)
+}
+
 func metaData(h *cluster.Host) []byte {
 	return fmt.Appendf(nil, "instance-id: %s\nlocal-hostname: %s\n", h.InstanceID(), h.Name)
 }
 
 // compileCloud makes the #cloud-config, or the Problems that there are with it.
-func (c *Config) compileCloud(in *Input, agentConfig []byte) []Problem {
+func (c *Config) compileCloud(in *Input, agentConfig []byte, added *additions) []Problem {
 	config, prefix := in.templates()
-	t := text{ref: in.Target.Profile.Ref(), field: prefix + cloudField, source: config.CloudConfig}
+	t := newText(in.Target.Profile, prefix+cloudField, config.CloudConfig)
+	if config == (cluster.Config{}) {
+		t.source = cloudHeader + "\n"
+	}
 	rendered, at, problems := render(t, in.data())
 	if problems != nil {
 		return problems
@@ -68,14 +82,17 @@ func (c *Config) compileCloud(in *Input, agentConfig []byte) []Problem {
 		e.parse(e.substitute(rendered, in.address()))
 	}
 	if len(e.problems) == 0 {
-		e.addOwn(in, agentConfig)
+		e.addOwn(in, agentConfig, added)
 	}
 	if len(e.problems) > 0 {
 		return e.problems
 	}
 	body, err := e.encode()
 	if err == nil {
-		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host), coreos: e.coreos}
+		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host), coreos: e.coreos, written: config.CloudConfig != ""}
+		if added.Network != nil && !e.coreos {
+			c.cloud.network = added.Network.CloudInit()
+		}
 		c.cloud.pieces, err = split(body, holeToken)
 	}
 	if err != nil {
@@ -195,9 +212,14 @@ func (e *cloudEditor) list(m *yaml.Node, key string) *yaml.Node {
 }
 
 // addOwn adds pilotlight's part.
-func (e *cloudEditor) addOwn(in *Input, agentConfig []byte) {
+func (e *cloudEditor) addOwn(in *Input, agentConfig []byte, added *additions) {
 	if !e.coreos {
 		e.checkCloudInit()
+	}
+	if clashes := added.clashes(e.text, in.part(), e.inCloud); len(clashes) > 0 {
+		e.problems = append(e.problems, clashes...)
+	} else {
+		e.add(added)
 	}
 	e.addHostname(in.Target.Host.Name)
 	e.addKeys(in.Target.SSHKeys)

@@ -171,6 +171,15 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 	return httpboot.Body{Data: body, ContentType: cloudConfigType}, nil
 }
 
+// NetworkConfig implements httpboot.Configs. There is no token in it.
+func (b *bootServices) NetworkConfig(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	c, err := b.config(m)
+	if err != nil {
+		return httpboot.Body{}, err
+	}
+	return httpboot.Body{Data: c.NetworkConfig(), ContentType: "text/yaml"}, nil
+}
+
 // Text implements httpboot.Configs. There is no token in it.
 func (b *bootServices) Text(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
 	c, err := b.config(m)
