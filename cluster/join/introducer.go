@@ -55,6 +55,9 @@ type Introducer struct {
 	// and makes it last; may be nil.
 	OnInstalled func(context.Context, cluster.Token) error
 
+	// HasHost reports whether a document names a host; nil is yes.
+	HasHost func(cluster.HostName) bool
+
 	// OnUserdata makes the config that a token of userdata opens, with the token in
 	// it; nil gives none.
 	OnUserdata func(ctx context.Context, t cluster.Token, token string) (Userdata, error)
@@ -173,6 +176,9 @@ func (i *Introducer) judge(ctx context.Context, from netip.Addr, t cluster.Token
 	}
 	if alive {
 		return refuse(http.StatusForbidden, "host %s: %v", t.Host, ErrAlive), nil
+	}
+	if t.Userdata != nil && i.HasHost != nil && !i.HasHost(t.Host) { // it may be days since it was made
+		return refuse(http.StatusGone, "host %s is deleted", t.Host), nil
 	}
 	return nil, nil
 }
