@@ -16,6 +16,9 @@ type Server struct {
 	Secure string // https://ADDRESS:PORT; empty when there is none
 }
 
+// MetadataAddress is where an instance looks for its metadata service, on any link.
+var MetadataAddress = netip.AddrFrom4([4]byte{169, 254, 169, 254})
+
 // ServerAt returns the Server at an address. A zero securePort means no HTTPS.
 func ServerAt(addr netip.Addr, port, securePort uint16) Server {
 	s := Server{Addr: addr, URL: "http://" + hostPort(addr, port, 80)}

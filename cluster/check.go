@@ -174,6 +174,7 @@ func (c *checker) network(n *Network) {
 		}
 	}
 	oneOf(c, "dhcp", n.DHCP, DHCPAuthoritative, DHCPProxy, DHCPOff)
+	oneOf(c, "metadata", n.Metadata, MetadataRequired, MetadataOptional, MetadataOff)
 	if n.CIDR.Addr().Is6() {
 		c.network6(n)
 	}

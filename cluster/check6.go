@@ -10,6 +10,9 @@ func (c *checker) network6(n *Network) {
 	if n.DHCP == DHCPProxy {
 		c.add("dhcp", "proxy works on IPv4 networks only; write dhcp: authoritative or off for %s", n.CIDR)
 	}
+	if n.ServesMetadata() {
+		c.add("metadata", "is served on IPv4 networks only; take it out of %s, and write it for the IPv4 network of these machines", n.CIDR)
+	}
 	if n.CIDR.Addr().IsLinkLocalUnicast() || n.CIDR.Addr().IsMulticast() {
 		c.add("cidr", "%s is on every link; write a network of your own, like fd00:10::/64", n.CIDR)
 	}

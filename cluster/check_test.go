@@ -83,9 +83,9 @@ func bad(t *testing.T) []Document {
 	const uuid = "4c4c4544-0042-3510-8051-b4c04f4d3133"
 	docs := append(good(t),
 		&Network{Meta: named("none")},
-		&Network{Meta: named("over"), CIDR: netip.MustParsePrefix("10.0.0.128/25"), DHCP: "yes", Lease: Duration(1e9)},
+		&Network{Meta: named("over"), CIDR: netip.MustParsePrefix("10.0.0.128/25"), DHCP: "yes", Metadata: "v2", Lease: Duration(1e9)},
 		&Network{Meta: named("bits"), CIDR: netip.MustParsePrefix("10.2.0.1/24"), DHCP: DHCPProxy, Gateway: a("10.0.0.1"), Server: a("10.0.0.2"), Pools: ranges(t, "10.2.0.10-10.2.0.20", "10.2.0.15-10.2.1.5", "10.5.0.1-10.5.0.9")},
-		&Network{Meta: named("six"), CIDR: netip.MustParsePrefix("fd00::/64"), DHCP: DHCPProxy},
+		&Network{Meta: named("six"), CIDR: netip.MustParsePrefix("fd00::/64"), DHCP: DHCPProxy, Metadata: MetadataOptional},
 		&Network{
 			Meta: named("six-dns"), CIDR: netip.MustParsePrefix("fd01::/64"), DHCP: DHCPAuthoritative, Server: netip.MustParseAddr("fe80::1"),
 			Pools: []Range{{netip.MustParseAddr("fd02::1"), netip.MustParseAddr("fd02::2")}},

@@ -18,6 +18,18 @@ const (
 	DHCPOff           DHCPMode = "off"
 )
 
+// MetadataMode says whether machines of a network find an instance metadata service,
+// as they do on Amazon's EC2, and what they have to bring. The words are Amazon's
+// (HttpTokens).
+type MetadataMode string
+
+// The metadata modes.
+const (
+	MetadataRequired MetadataMode = "required" // with a session token only (IMDSv2)
+	MetadataOptional MetadataMode = "optional" // without one too (IMDSv1)
+	MetadataOff      MetadataMode = "off"
+)
+
 // DefaultLease is how long an address is lent when the network does not say.
 const DefaultLease = Duration(12 * 3600 * 1e9)
 
@@ -35,7 +47,13 @@ type Network struct {
 	Lease     Duration     `json:"lease,omitzero"`      // default 12h
 	Server    netip.Addr   `json:"server,omitzero"`     // the server's own address here; default: that of the interface
 	Probe     *bool        `json:"probe,omitempty"`     // look whether an address is used before it is offered anew; default true
+	Metadata  MetadataMode `json:"metadata,omitempty"`  // an instance metadata service as EC2 has it, at 169.254.169.254: required: with session tokens only; optional: without them too; off (the default)
 	Options   OptionSet    `json:"options,omitempty"`   // more DHCP options, by name or number: a value, a list, or value: and force: true, for machines that do not ask for it
+}
+
+// ServesMetadata reports whether the network has an instance metadata service.
+func (n *Network) ServesMetadata() bool {
+	return n.Metadata == MetadataRequired || n.Metadata == MetadataOptional
 }
 
 // LeaseTime returns the lease time with its default filled in.

@@ -87,8 +87,45 @@ func (e *exchange) parameters(p *dhcpv4.DHCPv4) []cluster.EncodedOption {
 		set(28, lastOf(n.CIDR).AsSlice())
 	}
 	set(42, addresses(n.NTP))
-	return e.more(p, want)
+	added := e.more(p, want)
+	e.metadataRoute(p, want)
+	return added
 }
+
+// metadataRoute tells a client that asks for routes the way to the metadata service,
+// which is this server. Who takes these routes ignores option 3 (RFC 3442), so the
+// default one is among them. Next to a relay's network there is no server: the router
+// there has to know the way.
+func (e *exchange) metadataRoute(p *dhcpv4.DHCPv4, want []byte) {
+	n := e.network
+	if !n.ServesMetadata() || n.DHCP != cluster.DHCPAuthoritative {
+		return
+	}
+	via := e.server.Addr
+	gateway, _ := netip.AddrFromSlice(p.Options[3][:min(len(p.Options[3]), 4)])
+	if !gateway.IsValid() {
+		gateway = n.Gateway // the client did not ask for it
+	}
+	if !n.CIDR.Contains(via) {
+		via = gateway
+	}
+	if !via.Is4() {
+		return
+	}
+	at := boot.MetadataAddress.As4()
+	routes := append(append([]byte{32}, at[:]...), via.AsSlice()...)
+	if gateway.Is4() {
+		routes = append(append(routes, 0), gateway.AsSlice()...)
+	}
+	for _, code := range []uint8{121, optMSRoutes} {
+		if _, own := p.Options[code]; !own && slices.Contains(want, code) {
+			p.Options[code] = routes
+		}
+	}
+}
+
+// optMSRoutes is what Windows asked for before there was 121, with the same in it.
+const optMSRoutes = 249
 
 // bootOptions adds what firmware is to boot. The server and the file are said
 // in every place where one firmware or another looks for them, and always the

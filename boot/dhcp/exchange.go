@@ -155,6 +155,9 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 	if err == nil && !s.held.After(e.now.Add(offerTime)) {
 		p.hold(s, e.now.Add(offerTime))
 	}
+	if err == nil {
+		s.asked = e.now
+	}
 	for _, l := range p.stale {
 		c.submit(change{pool: p, lease: l, remove: true})
 	}

@@ -41,3 +41,16 @@ func (s *Server) LeaseOf(m cluster.MAC) (netip.Addr, bool) {
 	}
 	return s.seen.address(m, now)
 }
+
+// Began returns when a machine last began to look for its address, which a system
+// that runs does not: it renews it.
+func (s *Server) Began(m cluster.MAC) (at time.Time) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	for _, p := range s.book.pools {
+		if slot := p.byMAC[m]; slot != nil && slot.asked.After(at) {
+			at = slot.asked
+		}
+	}
+	return at
+}

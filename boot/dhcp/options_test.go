@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -68,5 +69,71 @@ func TestOptionsFit(t *testing.T) {
 	o, _ = r.ask(packetOf(discover, mac(71), with(57, 1500>>8, 1500&0xff)))
 	if size(o) > 1500 || !o.Options.Has(dhcpv4.OptionRootPath) || len(o.Options[114]) != 200 {
 		t.Errorf("%d bytes: %s", size(o), o.Summary())
+	}
+}
+
+// The route to the metadata service is for who asks for routes, with the default
+// route beside it; an operator's own routes count before it.
+func TestMetadataRoute(t *testing.T) {
+	host := func(a ...byte) []byte { return append([]byte{32, 169, 254, 169, 254}, a...) }
+	for _, row := range []struct {
+		what    string
+		change  func(*cluster.Network)
+		ask     []byte
+		want    []byte // option 121
+		windows []byte // option 249
+	}{
+		{"asked", func(*cluster.Network) {}, []byte{3, 121}, host(10, 0, 0, 1, 0, 10, 0, 0, 254), nil},
+		{"without a word of the gateway", func(*cluster.Network) {}, []byte{121}, host(10, 0, 0, 1, 0, 10, 0, 0, 254), nil},
+		{"as Windows does", func(*cluster.Network) {}, []byte{3, 249}, nil, host(10, 0, 0, 1, 0, 10, 0, 0, 254)},
+		{"not asked", func(*cluster.Network) {}, []byte{3, 6}, nil, nil},
+		{"nothing is asked", func(*cluster.Network) {}, nil, nil, nil},
+		{"no metadata", func(n *cluster.Network) { n.Metadata = cluster.MetadataOff }, []byte{121}, nil, nil},
+		{"no gateway", func(n *cluster.Network) { n.Gateway = netip.Addr{} }, []byte{3, 121}, host(10, 0, 0, 1), nil},
+		{"a router of options:", func(n *cluster.Network) {
+			n.Gateway, n.Options = netip.Addr{}, cluster.OptionSet{"routers": one("10.0.0.99", "10.0.0.98")}
+		}, []byte{3, 121}, host(10, 0, 0, 1, 0, 10, 0, 0, 99), nil},
+		{"an operator's own", func(n *cluster.Network) { n.Options = cluster.OptionSet{"121": one("default via 10.0.0.99")} }, []byte{121}, []byte{0, 10, 0, 0, 99}, nil},
+		{"the server is behind a router", func(n *cluster.Network) { n.Server = netip.MustParseAddr("192.0.2.1") }, []byte{121}, host(10, 0, 0, 254, 0, 10, 0, 0, 254), nil},
+		{"and there is none", func(n *cluster.Network) {
+			n.Server, n.Gateway = netip.MustParseAddr("192.0.2.1"), netip.Addr{}
+		}, []byte{121}, nil, nil},
+	} {
+		t.Run(row.what, func(t *testing.T) {
+			docs := documents()
+			n := docs[0].(*cluster.Network)
+			n.Metadata = cluster.MetadataOptional
+			row.change(n)
+			var mods []dhcpv4.Modifier
+			if row.ask != nil {
+				mods = append(mods, with(55, row.ask...))
+			}
+			o, _ := start(t, nil, docs...).ask(packetOf(discover, mac(70), mods...))
+			if !bytes.Equal(o.Options[121], row.want) || !bytes.Equal(o.Options[optMSRoutes], row.windows) {
+				t.Errorf("121 is % x, want % x; 249 is % x, want % x", o.Options[121], row.want, o.Options[optMSRoutes], row.windows)
+			}
+		})
+	}
+}
+
+// A machine that asks for its address has begun anew; one that renews it has not.
+func TestBegan(t *testing.T) {
+	r := start(t, nil)
+	if !r.server.Began(mac(70)).IsZero() {
+		t.Error("a machine began that was never seen")
+	}
+	o, _ := r.ask(packetOf(discover, mac(70)))
+	r.ask(selecting(mac(70), o.YourIPAddr.String()))
+	at := r.server.Began(mac(70))
+	if at.IsZero() || !r.server.Began(mac(71)).IsZero() {
+		t.Errorf("it began at %s, another one at %s", at, r.server.Began(mac(71)))
+	}
+	r.ask(packetOf(request, mac(70), ciaddr(o.YourIPAddr.String())))
+	if again := r.server.Began(mac(70)); !again.Equal(at) {
+		t.Errorf("by a renewal it began at %s", again)
+	}
+	r.ask(packetOf(discover, mac(70)))
+	if again := r.server.Began(mac(70)); !again.After(at) {
+		t.Errorf("it began again at %s, before at %s", again, at)
 	}
 }

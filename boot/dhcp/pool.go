@@ -19,6 +19,7 @@ type slot struct {
 	lease  cluster.Lease // what the store holds for the address, maybe still another machine's
 	saved  bool          // the store holds it
 	busy   int           // changes on their way to the store
+	asked  time.Time     // when its machine last began to look for it
 	probed time.Time     // when it was looked for last, and nobody answered
 	left   *slot         // the slot that mac gives up when it gets this one
 

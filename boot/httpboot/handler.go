@@ -36,6 +36,7 @@ type Machine struct {
 	Server   boot.Server
 
 	Installer bool // it is the installer that asks, not the system that it installs
+	Running   bool // it may ask at any time, not only when it boots
 }
 
 // Body is a config, ready to be sent.
@@ -79,14 +80,17 @@ type Handler struct {
 	Neighbour  func(netip.Addr) (cluster.MAC, bool)      // the machine that answers for an address on a link of ours; may be nil
 	Configs    Configs
 	Files      Files
-	Installs   *boot.Installs // where the installations of hosts stand; nil boots no installer
-	Loaders    fs.FS          // for UEFI HTTP Boot; nil serves none
-	Agent      cluster.File   // the agent's binary, opened through Files; zero serves none
-	CA         func() []byte  // PEM; nil serves none
-	HTTPPort   uint16         // which machines are told to come back to
-	HTTPSPort  uint16         // zero when there is none
-	MaxImages  int            // default DefaultImages
-	MaxConfigs int            // default DefaultConfigs
+	Installs   *boot.Installs                       // where the installations of hosts stand; nil boots no installer
+	Loaders    fs.FS                                // for UEFI HTTP Boot; nil serves none
+	Agent      cluster.File                         // the agent's binary, opened through Files; zero serves none
+	CA         func() []byte                        // PEM; nil serves none
+	HTTPPort   uint16                               // which machines are told to come back to
+	HTTPSPort  uint16                               // zero when there is none
+	MaxImages  int                                  // default DefaultImages
+	MaxConfigs int                                  // default DefaultConfigs
+	At         func(*cluster.Network) boot.Server   // where machines of a network find this server, if they ask at boot.MetadataAddress; may be nil
+	Wait       func(context.Context, Machine) error // why a machine is not to have its metadata yet; may be nil
+	Sessions   *Sessions                            // of the metadata service; nil begins none
 	Recorder   *boot.Recorder
 	Logger     *slog.Logger          // nil is silence
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
@@ -130,6 +134,7 @@ func (h *Handler) init() {
 	handle("/generic", "generic", h.configs, h.generic)
 	handle("/metadata", "metadata", h.configs, h.metadata)
 	handle(assetsPath+"{file...}", "asset", h.images, h.asset)
+	h.handleMetadata(h.mux)
 }
 
 // Where the agent and the authority are, which the scripts do not name.

@@ -120,6 +120,12 @@ func (b *bootServices) mint(ctx context.Context, m httpboot.Machine) (string, er
 	if m.Target.Install.Phase == cluster.InstallBegun { // it is redeemed when the installation is done
 		who.Life = join.InstallTokenLife
 	}
+	if settled := m.Running && (m.Target.Profile.Boot == cluster.BootLocal || m.Target.Profile.Boot == cluster.BootInstall); settled {
+		// The metadata service is asked at any time, and a host that is in has no use for a token.
+		if alive, err := b.s.store.Alive(ctx, who.Host); err == nil && alive {
+			return ignition.TokenPlaceholder, nil
+		}
+	}
 	token, err := b.s.intro.Mint(ctx, who)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", httpboot.ErrNotReady, err)

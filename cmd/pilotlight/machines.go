@@ -51,6 +51,8 @@ type bootServices struct {
 	answersDHCP6 bool
 	answersPXE   bool
 	advertises   bool
+
+	answersMetadata bool
 }
 
 // agentBinary is what hosts fetch, and how they know that it is whole.
@@ -114,10 +116,14 @@ func newBootServices(s *server) (*bootServices, error) {
 		Root: b.loaders, Files: b.bootFile, Snapshot: s.Snapshot, Owner: b.lentTo, Recorder: b.recorder,
 		Logger: s.log.With("service", "tftp"), Registerer: s.metrics,
 	}
+	sessions, err := httpboot.NewSessions([]byte(s.data.identity.Export())) // which all servers have
+	if err != nil {
+		return nil, err
+	}
 	b.http = &httpboot.Handler{
 		Snapshot: s.Snapshot, Owner: b.lentTo, Neighbour: b.dhcp.Neighbour, Configs: b, Files: b, Installs: b.installs,
 		Loaders: b.loaders, Agent: agent.file,
-		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(),
+		CA: s.data.ca.PEM, HTTPPort: s.o.http.Port(), HTTPSPort: s.o.https.Port(), At: b.at, Wait: b.waitForOld, Sessions: sessions,
 		Recorder: b.recorder, Logger: s.log.With("service", "http"), Registerer: s.metrics,
 	}
 	b.tftp.Left = b.http.Left
@@ -149,7 +155,8 @@ func (s *server) startBoot(ctx context.Context) error {
 	mux := http.NewServeMux()
 	s.health(mux)
 	mux.Handle("/", b.http)
-	return s.listenHTTP(ctx, s.o.http, &http.Server{Handler: mux}, "--http")
+	b.ensureMetadata(ctx)
+	return s.listenHTTP(ctx, s.o.http, &http.Server{Handler: mux, ConnContext: httpboot.WithConnection}, "--http")
 }
 
 // followBoots takes over what other servers see machines do.
@@ -261,6 +268,9 @@ func (b *bootServices) describe() []string {
 	}
 	if b.loaders != nil && b.s.o.tftp != "" {
 		out = append(out, fmt.Sprintf("tftp   %s  loaders of %s", b.s.o.tftp, b.s.o.loaders))
+	}
+	if b.s.o.metadata != "" && b.needsMetadata() {
+		out = append(out, fmt.Sprintf("imds   %s  instance metadata, for networks with metadata:", b.s.o.metadata))
 	}
 	return append(out, fmt.Sprintf("http   %s  scripts, images, configs; /metrics, /readyz", b.s.o.http))
 }

@@ -32,6 +32,8 @@ type options struct {
 	loaders string
 	agent   string
 
+	metadata string // empty: at the HTTP port only
+
 	matchbox       netip.AddrPort // zero: matchbox's API is not served
 	matchboxAssets string
 }
@@ -75,7 +77,7 @@ operators have it now.`,
 			if o.name = cluster.ServerName(name); name != "" && !join.ValidServerName(o.name) {
 				return usageError{fmt.Errorf("--name %q is no name of a host", name)}
 			}
-			for _, f := range []struct{ flag, text string }{{"dhcp", o.dhcp}, {"pxe", o.pxe}, {"tftp", o.tftp}} {
+			for _, f := range []struct{ flag, text string }{{"dhcp", o.dhcp}, {"pxe", o.pxe}, {"tftp", o.tftp}, {"metadata", o.metadata}} {
 				if _, err := listenAddress(f.text); err != nil && f.text != "" {
 					return usageError{fmt.Errorf("--%s %w, or nothing to turn it off", f.flag, err)}
 				}
@@ -97,6 +99,7 @@ operators have it now.`,
 	f.StringVar(&o.dhcp6, "dhcp6", ":547", "DHCPv6; an empty value turns it off whatever the networks say")
 	f.StringVar(&o.pxe, "pxe", ":4011", "where UEFI asks what to boot on networks with dhcp: proxy; an empty value turns it off")
 	f.StringVar(&o.tftp, "tftp", ":69", "TFTP; an empty value turns it off")
+	f.StringVar(&o.metadata, "metadata", "169.254.169.254:80", "where machines of networks with metadata: find it, beside the HTTP port; an empty value leaves it at that")
 	f.StringVar(&o.loaders, "loaders", "/usr/lib/ipxe", "where the boot loaders are: undionly.kpxe, snponly.efi, ipxe.efi (Debian: apt install ipxe)")
 	f.StringVar(&o.agent, "agent", "", "the agent's binary, which hosts fetch (default: pilotlight-agent beside this program)")
 	f.StringVar(&grpc, "matchbox-grpc", "", "ADDRESS:PORT on which matchbox's gRPC API is served to operators, usually :8081 (default: not at all)")

@@ -48,6 +48,7 @@ type server struct {
 	boot    *bootServices
 	group   *errgroup.Group
 	stop    context.CancelFunc
+	ends    []func() error // what close does when nothing is served any more
 
 	certificate atomic.Pointer[tls.Certificate] // what HTTPS answers with
 }
@@ -183,6 +184,7 @@ func (s *server) startFollowing(ctx context.Context) error {
 				s.snap.Store(snap)
 				s.poke()
 				s.boot.images.look()
+				s.boot.ensureMetadata(ctx)
 				if err := errors.Join(s.boot.ensureDHCP(ctx), s.refreshAddresses()); err != nil {
 					s.log.Error("what was applied is not served whole", "err", err)
 				}
@@ -257,6 +259,12 @@ func (s *server) listenHTTP(ctx context.Context, on netip.AddrPort, srv *http.Se
 	if err != nil {
 		return bindError("TCP", on.String(), flag, err)
 	}
+	s.serveHTTP(ctx, l, srv)
+	return nil
+}
+
+// serveHTTP serves what comes by a listener.
+func (s *server) serveHTTP(ctx context.Context, l net.Listener, srv *http.Server) {
 	srv.ReadHeaderTimeout, srv.IdleTimeout, srv.MaxHeaderBytes = 10*time.Second, 2*time.Minute, maxHeader
 	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug) // what strangers get wrong
 	s.group.Go(func() error {
@@ -269,7 +277,7 @@ func (s *server) listenHTTP(ctx context.Context, on netip.AddrPort, srv *http.Se
 		if errors.Is(err, http.ErrServerClosed) {
 			return nil
 		}
-		return fmt.Errorf("serve %s: %w", on, err)
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	})
 	s.group.Go(func() error {
 		<-ctx.Done()
@@ -280,8 +288,10 @@ func (s *server) listenHTTP(ctx context.Context, on netip.AddrPort, srv *http.Se
 		}
 		return nil
 	})
-	return nil
 }
+
+// atEnd has something done when the server has stopped serving.
+func (s *server) atEnd(f func() error) { s.ends = append(s.ends, f) }
 
 // wait returns when ctx ends, or with what made a part fail.
 func (s *server) wait(ctx context.Context) error {
@@ -299,13 +309,17 @@ func (s *server) wait(ctx context.Context) error {
 
 // close takes down what start brought up:
 //
-//  1. the listeners and loops, which finish what they have begun;
+//  1. the listeners and loops, which finish what they have begun, and the address
+//     of the metadata service;
 //  2. the connections to etcd;
 //  3. etcd, which writes what it has to disk;
 //  4. the lock on the data directory.
 func (s *server) close() error {
 	s.stop()
 	errs := []error{s.group.Wait()}
+	for _, f := range s.ends {
+		errs = append(errs, f())
+	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}

@@ -82,7 +82,10 @@ func assertGone(t *testing.T, l *lab) {
 	if _, err := os.Stat(l.work); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is still there (%v)", l.work, err)
 	}
-	processes := []*process{l.machines[0].process, l.machines[1].process}
+	var processes []*process
+	for _, m := range l.machines {
+		processes = append(processes, m.process)
+	}
 	if l.server != nil {
 		processes = append(processes, l.server.process)
 	}

@@ -192,7 +192,7 @@ func (l *lab) turnOn(context.Context) error {
 	for _, m := range l.machines {
 		disk := "no disk"
 		if m.disk != "" {
-			disk = "an empty disk"
+			disk = "a disk"
 		}
 		l.say("power on: %s (%s, %s)", m.name, m.firmware, disk)
 		if err := m.turnOn(l.network, l.memory, l.logs, l.work); err != nil {

@@ -1,7 +1,7 @@
 # The lab: two machines that boot over the network. See examples/lab/main.go.
 # The top Makefile includes this file.
 
-.PHONY: lab lab-test lab-install lab-secure lab-prepare lab-clean
+.PHONY: lab lab-test lab-install lab-secure lab-vm lab-prepare lab-clean
 
 lab: ## boot two machines over the network, until Ctrl-C (root)
 	go run ./examples/lab
@@ -14,6 +14,9 @@ lab-install: ## two machines are installed to their disks, once each, whatever t
 
 lab-secure: ## a machine with Secure Boot on boots, and joins, by a signed shim and GRUB (root)
 	go test -tags lab -count=1 -timeout 30m -v -run '^TestSecureBoot$$' ./examples/lab
+
+lab-vm: ## a virtual machine boots from its own disk, and joins by the metadata service (root)
+	go test -tags lab -count=1 -timeout 40m -v -run '^TestVM' ./examples/lab
 
 lab-prepare: ## make what the lab boots, and boot nothing; for the Vagrantfile (root)
 	go run ./examples/lab -prepare

@@ -47,6 +47,7 @@ type machine struct {
 	address  string
 	tap      string
 	disk     string            // its file; empty for a machine without one
+	extra    []string          // more of QEMU's arguments
 	onLine   func(line string) // sees what it prints on its console; may be nil
 
 	process *process
@@ -106,6 +107,7 @@ func (m *machine) turnOn(in *namespace, memory int, logs, work string) error {
 	} else {
 		args = append(args, "-no-reboot")
 	}
+	args = append(args, m.extra...)
 	var err error
 	m.powerOn = time.Now()
 	m.process, err = startProcess(command{
