@@ -107,14 +107,11 @@ func (i *Introducer) Introduce(ctx context.Context, from netip.Addr, r Request) 
 	if refusal != nil {
 		return i.refused(ctx, from, t.Host, refusal)
 	}
-	if t.Userdata != nil { // whose it is from now on
-		t.MAC, t.Address = r.MAC, from.Unmap()
-	}
 	in, refusal := i.certify(t, from, r)
 	if refusal != nil {
 		return i.refused(ctx, from, t.Host, refusal)
 	}
-	t.Used, t.UsedBy = in.At, from
+	t = redeemed(t, in)
 	err = i.Records.Redeem(ctx, hash, t, at, in)
 	if errors.Is(err, cluster.ErrConflict) {
 		return i.refused(ctx, from, t.Host, refuse(http.StatusConflict, "this token was used by somebody else at this moment"))
@@ -220,7 +217,7 @@ func (i *Introducer) certify(t cluster.Token, from netip.Addr, r Request) (clust
 	if refusal != nil {
 		return in, refusal
 	}
-	in.Boot, in.Address, in.MAC, in.Recipient = t.Boot, from.Unmap(), t.MAC, r.Recipient
+	in.Boot, in.Address, in.MAC, in.Recipient = t.Boot, from.Unmap(), r.MAC, r.Recipient
 	return in, nil
 }
 
