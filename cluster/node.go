@@ -106,9 +106,10 @@ type Token struct {
 // Userdata is what the store keeps of userdata: a pointer to a host's config that an
 // operator hands to a machine which pilotlight does not boot.
 type Userdata struct {
-	By     string `json:"by"`     // who asked for it: operator:NAME
-	Digest string `json:"digest"` // of the config, which is given as long as it is this one
-	URL    string `json:"url"`    // https://...: where that machine finds the server
+	By       string `json:"by"`       // who asked for it: operator:NAME
+	Digest   string `json:"digest"`   // of the config, which is given as long as it is this one
+	Language string `json:"language"` // who reads it
+	URL      string `json:"url"`      // https://...: where that machine finds the server
 }
 
 // Lease is an address that is lent to a machine.

@@ -22,8 +22,9 @@ const FetchFile = "/opt/pilotlight/bin/fetch-agent"
 type cloudDocument struct {
 	pieces   pieces
 	metaData []byte
-	network  []byte // nil when the profile says nothing of it
 	coreos   bool   // coreos-cloudinit reads it
+	written  bool   // the operator wrote it; else it says what is said for every language
+	network  []byte // nil when the profile says nothing of it
 }
 
 // CloudConfig returns the host's #cloud-config with the token in it.
@@ -88,7 +89,7 @@ func (c *Config) compileCloud(in *Input, agentConfig []byte, added *additions) [
 	}
 	body, err := e.encode()
 	if err == nil {
-		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host), coreos: e.coreos}
+		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host), coreos: e.coreos, written: config.CloudConfig != ""}
 		if added.Network != nil && !e.coreos {
 			c.cloud.network = added.Network.CloudInit()
 		}

@@ -114,8 +114,8 @@ func TestCommonWithoutConfig(t *testing.T) {
 		}
 	}
 	in.Target.Image = &cluster.Image{Meta: cluster.Meta{Name: "i"}, Stream: "flatcar/stable"}
-	if c := mustCompile(t, in); c.Language() != LanguageIgnition {
-		t.Errorf("Flatcar is told by %s", c.Language())
+	if got := mustCompile(t, in).Languages(); len(got) != 1 || got[0] != LanguageIgnition {
+		t.Errorf("Flatcar is told by %v", got)
 	}
 }
 

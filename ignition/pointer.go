@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/coreos/ignition/v2/config/v3_1/types"
@@ -21,28 +22,38 @@ const (
 	LanguageText      Language = "the installer of another system"
 )
 
-// Language returns who reads the config: where a profile has it in two languages
-// whoever reads its cloud_config.
-func (c *Config) Language() Language {
-	switch {
-	case c.text != nil:
-		return LanguageText
-	case c.cloud != nil && c.cloud.coreos:
-		return LanguageCoreOS
-	case c.cloud != nil:
-		return LanguageCloudInit
+// Languages returns who may read the config, first whom the operator wrote it for.
+func (c *Config) Languages() []Language {
+	var out []Language
+	if c.text != nil {
+		return []Language{LanguageText}
 	}
-	return LanguageIgnition
+	if c.ignition != nil {
+		out = append(out, LanguageIgnition)
+	}
+	switch {
+	case c.cloud == nil:
+	case c.cloud.coreos:
+		out = append(out, LanguageCoreOS)
+	default:
+		out = append(out, LanguageCloudInit)
+	}
+	if len(out) == 2 && c.cloud.written {
+		out[0], out[1] = out[1], out[0]
+	}
+	return out
 }
 
-// Pointed returns the config with the token in it as it is served to who comes by a
-// Pointer: of Ignition the oldest version that can hold it, whatever the client
-// asks for, since its hash stands in the pointer.
-func (c *Config) Pointed(token string) (body []byte, contentType string, err error) {
-	switch c.Language() {
-	case LanguageText:
+// Pointed returns the config in a language with the token in it, as it is served to
+// who comes by a Pointer: of Ignition the oldest version that can hold it, whatever
+// the client asks for, since its hash stands in the pointer.
+func (c *Config) Pointed(l Language, token string) (body []byte, contentType string, err error) {
+	switch {
+	case !slices.Contains(c.Languages(), l):
+		return nil, "", fmt.Errorf("%w: profile %s has none for %s", ErrNoConfig, c.profile, l)
+	case l == LanguageText:
 		return nil, "", fmt.Errorf("%w: profile %s has a text, which the installer of another system reads: write config: {butane: ...} or {cloud_config: ...} in it", ErrNoConfig, c.profile)
-	case LanguageIgnition:
+	case l == LanguageIgnition:
 		body, err = c.Ignition("", token)
 		return body, ContentType, err
 	}

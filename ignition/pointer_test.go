@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,15 +80,30 @@ func TestPointed(t *testing.T) {
 		"nothing":    {cluster.Config{}, LanguageIgnition, ContentType},
 	} {
 		c := mustCompile(t, testInput(test.config))
-		body, kind, err := c.Pointed(testToken)
-		again, _, _ := mustCompile(t, testInput(test.config)).Pointed(testToken)
-		if c.Language() != test.want || kind != test.kind || err != nil || !strings.Contains(string(body), testToken) || string(body) != string(again) {
-			t.Errorf("%s: %s, %s, %v\n%s", name, c.Language(), kind, err, body)
+		got := c.Languages()[0]
+		body, kind, err := c.Pointed(got, testToken)
+		again, _, _ := mustCompile(t, testInput(test.config)).Pointed(got, testToken)
+		if got != test.want || kind != test.kind || err != nil || !strings.Contains(string(body), testToken) || string(body) != string(again) {
+			t.Errorf("%s: %s, %s, %v\n%s", name, got, kind, err, body)
 		}
 	}
 	c := mustCompile(t, testInput(cluster.Config{Text: "d-i x"}))
-	if _, _, err := c.Pointed(testToken); c.Language() != LanguageText || !errors.Is(err, ErrNoConfig) {
-		t.Errorf("%s, %v", c.Language(), err)
+	if _, _, err := c.Pointed(LanguageText, testToken); c.Languages()[0] != LanguageText || !errors.Is(err, ErrNoConfig) {
+		t.Errorf("%s, %v", c.Languages(), err)
+	}
+	if _, _, err := mustCompile(t, testInput(cluster.Config{})).Pointed(LanguageCoreOS, testToken); !errors.Is(err, ErrNoConfig) {
+		t.Error(err)
+	}
+	// What is said for every language is there for two, and a written one comes first.
+	in := testInput(cluster.Config{})
+	in.Target.Profile.NetworkConfig = "version: 2\nrenderer: networkd\nethernets: {all: {match: {name: \"e*\"}, dhcp4: true}}\n"
+	if got := mustCompile(t, in).Languages(); !slices.Equal(got, []Language{LanguageIgnition, LanguageCloudInit}) {
+		t.Errorf("%s", got)
+	}
+	in = testInput(goldenConfig(t, "testdata/golden/cloudinit.yaml"))
+	in.Target.Profile.Config.Butane = goldenConfig(t, "testdata/golden/fcos.bu").Butane
+	if got := mustCompile(t, in).Languages(); !slices.Equal(got, []Language{LanguageCloudInit, LanguageIgnition}) {
+		t.Errorf("%s", got)
 	}
 }
 

@@ -55,6 +55,9 @@ type Introducer struct {
 	// and makes it last; may be nil.
 	OnInstalled func(context.Context, cluster.Token) error
 
+	// HasHost reports whether a document names a host; nil is yes.
+	HasHost func(cluster.HostName) bool
+
 	// OnUserdata makes the config that a token of userdata opens, with the token in
 	// it; nil gives none.
 	OnUserdata func(ctx context.Context, t cluster.Token, token string) (Userdata, error)
@@ -104,14 +107,11 @@ func (i *Introducer) Introduce(ctx context.Context, from netip.Addr, r Request) 
 	if refusal != nil {
 		return i.refused(ctx, from, t.Host, refusal)
 	}
-	if t.Userdata != nil { // whose it is from now on
-		t.MAC, t.Address = r.MAC, from.Unmap()
-	}
 	in, refusal := i.certify(t, from, r)
 	if refusal != nil {
 		return i.refused(ctx, from, t.Host, refusal)
 	}
-	t.Used, t.UsedBy = in.At, from
+	t = redeemed(t, in)
 	err = i.Records.Redeem(ctx, hash, t, at, in)
 	if errors.Is(err, cluster.ErrConflict) {
 		return i.refused(ctx, from, t.Host, refuse(http.StatusConflict, "this token was used by somebody else at this moment"))
@@ -174,6 +174,9 @@ func (i *Introducer) judge(ctx context.Context, from netip.Addr, t cluster.Token
 	if alive {
 		return refuse(http.StatusForbidden, "host %s: %v", t.Host, ErrAlive), nil
 	}
+	if t.Userdata != nil && i.HasHost != nil && !i.HasHost(t.Host) { // it may be days since it was made
+		return refuse(http.StatusGone, "host %s is deleted", t.Host), nil
+	}
 	return nil, nil
 }
 
@@ -214,7 +217,7 @@ func (i *Introducer) certify(t cluster.Token, from netip.Addr, r Request) (clust
 	if refusal != nil {
 		return in, refusal
 	}
-	in.Boot, in.Address, in.MAC, in.Recipient = t.Boot, from.Unmap(), t.MAC, r.Recipient
+	in.Boot, in.Address, in.MAC, in.Recipient = t.Boot, from.Unmap(), r.MAC, r.Recipient
 	return in, nil
 }
 

@@ -86,6 +86,15 @@ func (i *Introducer) serveUserdata(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(out.Data) // the asker is gone when this fails
 }
 
+// redeemed is a token once it is. What was bound to nobody is bound to who did it.
+func redeemed(t cluster.Token, in cluster.Introduction) cluster.Token {
+	t.Used, t.UsedBy = in.At, in.Address
+	if t.Userdata != nil {
+		t.MAC, t.Address = in.MAC, in.Address
+	}
+	return t
+}
+
 // redeemer says in the audit who took what was bound to nobody.
 func redeemer(t cluster.Token) string {
 	if t.Userdata == nil {

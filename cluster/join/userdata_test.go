@@ -90,6 +90,13 @@ func TestUserdataRefused(t *testing.T) {
 	_, err = r.Introduce(t.Context(), elsewhere, in)
 	r.refusal(err, http.StatusForbidden, "another machine")
 
+	r.HasHost = func(cluster.HostName) bool { return false }
+	_, err = r.Userdata(t.Context(), elsewhere, other)
+	r.refusal(err, http.StatusGone, "is deleted")
+	_, err = r.Introduce(t.Context(), elsewhere, request(t, other, newKey(t)))
+	r.refusal(err, http.StatusGone, "is deleted")
+	r.HasHost = nil
+
 	first, second := r.carry(UserdataLife), r.carry(UserdataLife)
 	if _, err := r.Introduce(t.Context(), elsewhere, request(t, first, newKey(t))); err != nil {
 		t.Fatal(err)

@@ -47,20 +47,18 @@ func (b *bootServices) Userdata(ctx context.Context, actor string, name cluster.
 		return out, err
 	}
 	c, err := b.compileElsewhere(snap, h, at)
+	var l ignition.Language
 	if err == nil {
-		_, _, err = c.Pointed(ignition.TokenPlaceholder)
-	}
-	if err == nil {
-		err = place.Check(userdata.Language(c.Language()))
+		l, err = languageFor(place, c)
 	}
 	if err != nil {
 		return out, failed(http.StatusConflict, "%w", err)
 	}
 	out = api.Userdata{
-		Host: name, InstanceID: h.InstanceID(), Language: string(c.Language()), URL: at, Expires: time.Now().Add(life), NetworkConfig: c.NetworkConfig(),
+		Host: name, InstanceID: h.InstanceID(), Language: string(l), URL: at, Expires: time.Now().Add(life), NetworkConfig: c.NetworkConfig(),
 	}
 	token, err := b.s.intro.Mint(ctx, join.Bearer{
-		Host: name, UUID: h.UUID, Life: life, Userdata: &cluster.Userdata{By: actor, Digest: c.Digest(), URL: at},
+		Host: name, UUID: h.UUID, Life: life, Userdata: &cluster.Userdata{By: actor, Digest: c.Digest(), Language: string(l), URL: at},
 	})
 	if errors.Is(err, join.ErrAlive) {
 		return out, failed(http.StatusConflict, "%w: stop it first; if it is gone for good, pilotlight host retire %s", err, name)
@@ -68,7 +66,7 @@ func (b *bootServices) Userdata(ctx context.Context, actor string, name cluster.
 	if err != nil {
 		return out, err
 	}
-	out.Pointer, err = b.pointer(c, at, token)
+	out.Pointer, err = b.pointer(c, l, at, token)
 	return out, err
 }
 
@@ -79,15 +77,29 @@ func noSuchHost(snap *cluster.Snapshot, name cluster.HostName) error {
 	return failed(http.StatusNotFound, "there is no host %q; `pilotlight host list` shows the hosts", name)
 }
 
+// languageFor chooses in which of a config's languages a place hands it out. Nothing
+// stands in the way of serving it then.
+func languageFor(place userdata.Place, c *ignition.Config) (ignition.Language, error) {
+	all := c.Languages()
+	l := all[0]
+	if place.Check(userdata.Language(l)) != nil && len(all) > 1 {
+		l = all[1]
+	}
+	if _, _, err := c.Pointed(l, ignition.TokenPlaceholder); err != nil {
+		return l, err
+	}
+	return l, place.Check(userdata.Language(l))
+}
+
 // pointer points to a config that holds a token.
-func (b *bootServices) pointer(c *ignition.Config, at, token string) ([]byte, error) {
-	body, _, err := c.Pointed(token)
+func (b *bootServices) pointer(c *ignition.Config, l ignition.Language, at, token string) ([]byte, error) {
+	body, _, err := c.Pointed(l, token)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(body)
 	p := ignition.Pointer{URL: at + join.PathUserdata, Token: token, SHA256: hex.EncodeToString(sum[:]), CA: string(b.s.data.ca.PEM())}
-	return p.For(c.Language())
+	return p.For(l)
 }
 
 // pointed makes the config to which a pointer points, as it was when the pointer was
@@ -105,7 +117,7 @@ func (b *bootServices) pointed(_ context.Context, t cluster.Token, token string)
 	if c.Digest() != t.Userdata.Digest {
 		return join.Userdata{}, join.ErrOutdated
 	}
-	body, contentType, err := c.Pointed(token)
+	body, contentType, err := c.Pointed(ignition.Language(t.Userdata.Language), token)
 	return join.Userdata{Data: body, ContentType: contentType}, err
 }
 

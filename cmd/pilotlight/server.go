@@ -161,6 +161,7 @@ func (s *server) assemble(ctx context.Context) error {
 		return err
 	}
 	s.intro.OnJoin, s.intro.OnInstalled, s.intro.OnUserdata = s.boot.joined, s.boot.installed, s.boot.pointed
+	s.intro.HasHost = func(h cluster.HostName) bool { _, ok := s.Snapshot().Host(h); return ok }
 	s.api = &api.Server{
 		Applier: api.Applier{Store: s.store, Verify: s.boot.verifier().verify},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),

@@ -178,9 +178,9 @@ func (l *lab) joinBy(ns, host, root string) string {
 	return strings.TrimSpace(string(token))
 }
 
-// cloudInit runs Debian's cloud-init with a seed in a copy of this machine's system that
+// seedScript runs Debian's cloud-init with a seed in a copy of this machine's system that
 // is gone afterwards, and hands what it wrote to then.
-const cloudInit = `set -eu
+const seedScript = `set -eu
 dir=$1 seed=$2
 mount -t tmpfs tmpfs "$dir"
 root=$dir/root
@@ -203,10 +203,10 @@ cp -a "$root/etc/motd" "$root/etc/pilotlight" "$3"
 stat -c '%a %n' "$root"/var/lib/cloud/instances/*/cloud-config.txt "$root"/var/lib/cloud/instances/*/pilotlight-config
 `
 
-func (l *lab) cloudInit(ns, seed string) (wrote, out string) {
+func (l *lab) seededCloudInit(ns, seed string) (wrote, out string) {
 	l.t.Helper()
 	wrote = l.t.TempDir()
-	out, err := l.in(ns, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", cloudInit, "sh", l.t.TempDir(), seed, wrote)
+	out, err := l.in(ns, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", seedScript, "sh", l.t.TempDir(), seed, wrote)
 	if err != nil {
 		out += fmt.Sprint("\n", err)
 	}
@@ -252,12 +252,12 @@ func TestIntegrationUserdataCloudInit(t *testing.T) {
 	} {
 		spoiled := filepath.Dir(spoil(t, filepath.Join(seed, "user-data"), bad.from, strings.ReplaceAll(bad.to, "$", "$$")))
 		must(t, "cp", filepath.Join(seed, "meta-data"), spoiled)
-		wrote, out := l.cloudInit(ns, spoiled)
+		wrote, out := l.seededCloudInit(ns, spoiled)
 		if _, err := os.Stat(wrote + "/pilotlight"); err == nil || !strings.Contains(out, bad.says) {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
-	wrote, out := l.cloudInit(ns, seed)
+	wrote, out := l.seededCloudInit(ns, seed)
 	if motd, err := os.ReadFile(wrote + "/motd"); err != nil || string(motd) != "a cloud's\n" {
 		t.Fatalf("%q, %v\n%s", motd, err, out)
 	}
@@ -267,7 +267,7 @@ func TestIntegrationUserdataCloudInit(t *testing.T) {
 	must(t, "mkdir", "-p", wrote+"/etc")
 	must(t, "mv", wrote+"/pilotlight", wrote+"/etc/")
 	token := l.joinBy(ns, "c1", wrote)
-	if _, out := l.cloudInit(ns, seed); !strings.Contains(out, "answers 409: ") {
+	if _, out := l.seededCloudInit(ns, seed); !strings.Contains(out, "answers 409: ") {
 		t.Errorf("userdata that was used:\n%s", out)
 	}
 	for what, text := range map[string]string{"cloud-init's output": out, "the server's log": server.text(), "the audit": l.pilotlight("audit", "c1")} {

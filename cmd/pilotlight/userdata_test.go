@@ -75,7 +75,7 @@ func pointed(ts *testscript.TestScript, _ bool, a []string) {
 
 var configToken = regexp.MustCompile(`data:,([\w-]{43})"|content: "([\w-]{43})"`)
 
-func tokenOf(ts *testscript.TestScript, file string) string {
+func tokenIn(ts *testscript.TestScript, file string) string {
 	m := configToken.FindStringSubmatch(ts.ReadFile(file))
 	if m == nil {
 		ts.Fatalf("%s holds no token", file)
@@ -95,7 +95,7 @@ func joins(ts *testscript.TestScript, neg bool, a []string) {
 	ts.Check(err)
 	client := join.Client{Servers: func() []string { return []string{"https://" + ts.Getenv("HTTPS")} }, CA: func() []byte { return ca }}
 	out, err := client.Introduce(context.Background(), join.Request{
-		Token: tokenOf(ts, a[0]), CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})),
+		Token: tokenIn(ts, a[0]), CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})),
 		Recipient: id.Recipient().String(), MAC: cluster.MAC{2, 0, 0, 0, 0, 1},
 	})
 	if neg != (err != nil) || err == nil && string(out.Host) != a[1] {
@@ -124,7 +124,7 @@ func size(ts *testscript.TestScript, neg bool, a []string) {
 // hides is "hides CONFIG PLACE": the token in the config is not in what was printed
 // by a program (stdout, or one in the background).
 func hides(ts *testscript.TestScript, _ bool, a []string) {
-	token := tokenOf(ts, a[0])
+	token := tokenIn(ts, a[0])
 	for _, text := range []string{token, base64.StdEncoding.EncodeToString([]byte(token))} {
 		if strings.Contains(ts.ReadFile(a[1]), text) {
 			ts.Fatalf("the token is in %s", a[1])
