@@ -62,7 +62,7 @@ fuzz-strangers: ## what a stranger on the network can send, some seconds each
 define fuzz
 	@for f in $$(grep -rlE '^func Fuzz' --include=*_test.go $(1)); do \
 	  for t in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$f | cut -c6-); do \
-	    echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(2) ./$$(dirname $$f) || exit 1; done; done
+	    echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(2) -fuzzminimizetime 1s ./$$(dirname $$f) || exit 1; done; done
 endef
 
 bench: ## benchmarks, for benchstat
@@ -83,7 +83,7 @@ bench-peers: tools ## ours and other servers in turn, as ratios of medians, in o
 # The clients and peers of ring 2, each the Debian package's own.
 PACKAGES = ipxe ignition etcd-client docker-registry skopeo udhcpc isc-dhcp-client isc-dhcp-relay dhcpcd-base tftp-hpa atftp curl \
            kea-admin kea-dhcp4-server cloud-init tcpdump dnsmasq-base libwrap0 iproute2 openssh-client shellcheck \
-           grub-common isc-dhcp-relay dhcpcd-base nmap procps systemd
+           grub-common nmap procps systemd netplan.io network-manager nftables dbus iputils-ping gcc libblkid-dev genisoimage openssl util-linux
 FIRMWARE = qemu-system-x86 seabios ipxe-qemu ovmf
 define install
 	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \

@@ -218,6 +218,10 @@ func (configs) Ignition(_ context.Context, m httpboot.Machine, accept string) (h
 	return httpboot.Body{Data: fmt.Appendf(nil, "%s %s", m.Host.Name, accept), ContentType: "application/json"}, nil
 }
 
+func (configs) NetworkConfig(context.Context, httpboot.Machine) (httpboot.Body, error) {
+	return httpboot.Body{}, nil
+}
+
 func (configs) CloudConfig(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
 	return httpboot.Body{Data: []byte("#cloud-config\nhostname: " + m.Host.Name + "\n"), ContentType: "text/cloud-config"}, nil
 }

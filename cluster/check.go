@@ -271,6 +271,8 @@ func (c *checker) profile(p *Profile) {
 		oneOf(c, fmt.Sprintf("introduce[%d]", i), w, IntroduceToken)
 	}
 	c.config("config", p.Config)
+	c.common(p)
+	c.firewall(p)
 	c.sshKeys(p.SSHKeys)
 	c.readBy(p)
 }
@@ -342,8 +344,8 @@ func (c *checker) group(g *Group) {
 }
 
 func (c *checker) host(h *Host) {
-	if len(h.MACs) == 0 && h.UUID == "" && h.Serial == "" && h.SwitchPort.IsZero() {
-		c.add("macs", "is missing: a host is known by macs:, uuid:, serial: or switch_port:")
+	if len(h.MACs) == 0 && h.UUID == "" && h.Serial == "" && h.SwitchPort.IsZero() && !h.Userdata {
+		c.add("macs", "is missing: a host is known by macs:, uuid:, serial: or switch_port:, or by userdata: true and what `pilotlight userdata %s` gives its machine", h.Name)
 	}
 	for i, m := range h.MACs {
 		if m.IsZero() || m[0]&1 == 1 {

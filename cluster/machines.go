@@ -176,19 +176,26 @@ type Config struct {
 	Text        string `json:"text,omitempty"`         // what another system's installer reads (a preseed, a kickstart, an autoinstall), likewise; {{ .TextURL }} in args
 }
 
+// Includes are texts that templates may name, each by its name.
+type Includes map[string]string
+
 // Profile is how a class of hosts is booted and configured.
 type Profile struct {
 	Meta
-	Image     ImageName      `json:"image,omitempty"`     // what it boots
-	Boot      BootMode       `json:"boot,omitempty"`      // live (the default); install: run the installer once, then boot from the disk; local: leave the machine to its disk
-	Loader    Loader         `json:"loader,omitempty"`    // ipxe, or grub where there is no iPXE (the default); ipxe; grub: a signed shim and GRUB, for UEFI machines with Secure Boot on; pxelinux: for BIOS machines
-	Install   *Installation  `json:"install,omitempty"`   // for boot: install: the disk, and what the installer gets
-	Args      []string       `json:"args,omitempty"`      // kernel arguments; a template each
-	Config    Config         `json:"config,omitzero"`     // what its hosts are told, with boot: install the installed system; at most one of
-	Generic   string         `json:"generic,omitempty"`   // a text of any form that its hosts may fetch from /generic: a file beside the manifest, or the text; a template
-	Introduce []Introduce    `json:"introduce,omitempty"` // how a host proves who it is; [token] is the default and the only one yet
-	Variables map[string]any `json:"variables,omitempty"` // {{ .Variables.x }} in templates
-	SSHKeys   []string       `json:"ssh_keys,omitempty"`  // public keys of user core
+	Image         ImageName      `json:"image,omitempty"`          // what it boots
+	Boot          BootMode       `json:"boot,omitempty"`           // live (the default); install: run the installer once, then boot from the disk; local: leave the machine to its disk
+	Loader        Loader         `json:"loader,omitempty"`         // ipxe, or grub where there is no iPXE (the default); ipxe; grub: a signed shim and GRUB, for UEFI machines with Secure Boot on; pxelinux: for BIOS machines
+	Install       *Installation  `json:"install,omitempty"`        // for boot: install: the disk, and what the installer gets
+	Args          []string       `json:"args,omitempty"`           // kernel arguments; a template each
+	Config        Config         `json:"config,omitzero"`          // what its hosts are told, with boot: install the installed system; at most one of
+	Includes      Includes       `json:"includes,omitempty"`       // parts of templates by name, {{ template "NAME" . }}: a directory beside the manifest, or each below its name
+	Common        *Common        `json:"common,omitempty"`         // users, files and units, said once for every language
+	NetworkConfig string         `json:"network_config,omitempty"` // how its hosts set up their network, in netplan's form (version 2): a file beside the manifest, or the text; a template. Or static: each host's address: on its first card. Default: as the system does, by DHCP
+	Firewall      *Firewall      `json:"firewall,omitempty"`       // who may reach which port of its hosts; default: no firewall
+	Generic       string         `json:"generic,omitempty"`        // a text of any form that its hosts may fetch from /generic: a file beside the manifest, or the text; a template
+	Introduce     []Introduce    `json:"introduce,omitempty"`      // how a host proves who it is; [token] is the default and the only one yet
+	Variables     map[string]any `json:"variables,omitempty"`      // {{ .Variables.x }} in templates
+	SSHKeys       []string       `json:"ssh_keys,omitempty"`       // public keys of user core
 }
 
 // Match says which hosts a group takes. Every field that is set must hold.
@@ -220,6 +227,7 @@ type Host struct {
 	UUID       UUID           `json:"uuid,omitempty"`       // dmidecode -s system-uuid
 	Serial     string         `json:"serial,omitempty"`     // dmidecode -s system-serial-number
 	SwitchPort SwitchPort     `json:"switch_port,omitzero"` // where it is plugged in; with macs: it is this host only there
+	Userdata   bool           `json:"userdata,omitempty"`   // its machine is only known by what `pilotlight userdata` gives it
 	Arch       Arch           `json:"arch,omitempty"`       // default x86_64
 	Address    netip.Addr     `json:"address,omitzero"`     // a reservation; with dhcp: proxy the one that the other server has
 	Options    OptionSet      `json:"options,omitempty"`    // DHCP options, over those of the network

@@ -93,10 +93,22 @@ type Token struct {
 
 	Installer bool `json:"installer,omitempty"` // says that an installation is done, and introduces nobody
 
+	// Userdata is of a token in userdata: nothing is known of the machine that will
+	// have it, so MAC and Address are those of whoever redeems it.
+	Userdata *Userdata `json:"userdata,omitempty"`
+
 	Expires time.Time  `json:"expires"`
 	After   Revision   `json:"after"` // of the host's introduction before: the next one ends this token too
 	Used    time.Time  `json:"used,omitzero"`
 	UsedBy  netip.Addr `json:"used_by,omitzero"`
+}
+
+// Userdata is what the store keeps of userdata: a pointer to a host's config that an
+// operator hands to a machine which pilotlight does not boot.
+type Userdata struct {
+	By     string `json:"by"`     // who asked for it: operator:NAME
+	Digest string `json:"digest"` // of the config, which is given as long as it is this one
+	URL    string `json:"url"`    // https://...: where that machine finds the server
 }
 
 // Lease is an address that is lent to a machine.

@@ -10,9 +10,12 @@ import (
 
 var sshKeyForm = regexp.MustCompile(`^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+=*( .*)?$`)
 
-func (c *checker) sshKeys(keys []string) {
+func (c *checker) sshKeys(keys []string) { c.sshKeysAt("", keys) }
+
+// sshKeysAt is for keys in a field below another.
+func (c *checker) sshKeysAt(at string, keys []string) {
 	for i, k := range keys {
-		field := fmt.Sprintf("ssh_keys[%d]", i)
+		field := fmt.Sprintf("%sssh_keys[%d]", at, i)
 		switch {
 		case !sshKeyForm.MatchString(k):
 			c.add(field, "is not an SSH public key; it is one line like: ssh-ed25519 AAAA... comment (cat ~/.ssh/id_ed25519.pub)")

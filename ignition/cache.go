@@ -132,10 +132,10 @@ func (c *Cache) limit() int64 {
 }
 
 // shape is newShape, remembered.
-func (c *Cache) shape(t text, rendered string, at lines, p part, keys []string) *shape {
+func (c *Cache) shape(t text, rendered string, at lines, p part, keys []string, a *additions) *shape {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %q %q %q %q %q %q %q", t.ref, t.field, p.agent.URL, p.agent.SHA256, p.agent.SHA512, p.installed, p.install, p.ca, keys)
-	fmt.Fprintf(h, " %d %s %s", len(rendered), rendered, t.source)
+	fmt.Fprintf(h, " %d %s %d %s %s", len(rendered), rendered, len(t.source), t.source, a.key())
 	key := [32]byte(h.Sum(nil))
 	c.mu.Lock()
 	s, ok := c.shapes.get(key)
@@ -144,7 +144,7 @@ func (c *Cache) shape(t text, rendered string, at lines, p part, keys []string) 
 		return s
 	}
 	made, _, _ := c.flights.Do("shape "+string(key[:]), func() (any, error) {
-		return newShape(t, rendered, at, p, keys), nil
+		return newShape(t, rendered, at, p, keys, a), nil
 	})
 	s = made.(*shape)
 	c.mu.Lock()

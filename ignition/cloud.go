@@ -22,6 +22,8 @@ const FetchFile = "/opt/pilotlight/bin/fetch-agent"
 type cloudDocument struct {
 	pieces   pieces
 	metaData []byte
+	network  []byte // nil when the profile says nothing of it
+	coreos   bool   // coreos-cloudinit reads it
 }
 
 // CloudConfig returns the host's #cloud-config with the token in it.
@@ -50,14 +52,26 @@ func (c *Config) MetaData() ([]byte, error) {
 	return slices.Clone(c.cloud.metaData), nil
 }
 
+// NetworkConfig returns the network-config of a NoCloud seed, or nil when the
+// profile says nothing of the network.
+func (c *Config) NetworkConfig() []byte {
+	if c.cloud == nil {
+		return nil
+	}
+	return slices.Clone(c.cloud.network)
+}
+
 func metaData(h *cluster.Host) []byte {
 	return fmt.Appendf(nil, "instance-id: %s\nlocal-hostname: %s\n", h.InstanceID(), h.Name)
 }
 
 // compileCloud makes the #cloud-config, or the Problems that there are with it.
-func (c *Config) compileCloud(in *Input, agentConfig []byte) []Problem {
+func (c *Config) compileCloud(in *Input, agentConfig []byte, added *additions) []Problem {
 	config, prefix := in.templates()
-	t := text{ref: in.Target.Profile.Ref(), field: prefix + cloudField, source: config.CloudConfig}
+	t := newText(in.Target.Profile, prefix+cloudField, config.CloudConfig)
+	if config == (cluster.Config{}) {
+		t.source = cloudHeader + "\n"
+	}
 	rendered, at, problems := render(t, in.data())
 	if problems != nil {
 		return problems
@@ -67,14 +81,17 @@ func (c *Config) compileCloud(in *Input, agentConfig []byte) []Problem {
 		e.parse(e.substitute(rendered, in.address()))
 	}
 	if len(e.problems) == 0 {
-		e.addOwn(in, agentConfig)
+		e.addOwn(in, agentConfig, added)
 	}
 	if len(e.problems) > 0 {
 		return e.problems
 	}
 	body, err := e.encode()
 	if err == nil {
-		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host)}
+		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host), coreos: e.coreos}
+		if added.Network != nil && !e.coreos {
+			c.cloud.network = added.Network.CloudInit()
+		}
 		c.cloud.pieces, err = split(body, holeToken)
 	}
 	if err != nil {
@@ -194,9 +211,14 @@ func (e *cloudEditor) list(m *yaml.Node, key string) *yaml.Node {
 }
 
 // addOwn adds pilotlight's part.
-func (e *cloudEditor) addOwn(in *Input, agentConfig []byte) {
+func (e *cloudEditor) addOwn(in *Input, agentConfig []byte, added *additions) {
 	if !e.coreos {
 		e.checkCloudInit()
+	}
+	if clashes := added.clashes(e.text, in.part(), e.inCloud); len(clashes) > 0 {
+		e.problems = append(e.problems, clashes...)
+	} else {
+		e.add(added)
 	}
 	e.addHostname(in.Target.Host.Name)
 	e.addKeys(in.Target.SSHKeys)
@@ -262,6 +284,9 @@ func (e *cloudEditor) valueOf(m *yaml.Node, key string) string {
 func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
 	list := e.list(e.root, "write_files")
 	own := append(p.paths(), FetchFile)
+	if p.ca != "" {
+		own = append(own, caFile)
+	}
 	for i, f := range list.Content {
 		at := path.Clean(e.valueOf(f, "path"))
 		if slices.ContainsFunc(own, func(o string) bool { return overlaps(o, at, true) }) {
@@ -281,6 +306,9 @@ func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
 		cloudFile(cluster.AgentTokenFile, "0600", quoted(holes[holeToken])),
 		cloudFile(FetchFile, "0755", literal(fetchScript(p.agent))),
 	)
+	if p.ca != "" {
+		list.Content = append(list.Content, cloudFile(caFile, "0644", literal(p.ca)))
+	}
 	if !e.coreos {
 		list.Content = append(list.Content,
 			cloudFile(unitFile, "0644", literal(fetchingUnit())))

@@ -12,6 +12,10 @@ import (
 // is right. It is run each time before the agent starts, and does nothing when
 // the binary is there: what has that name has been verified.
 func fetchScript(a Agent) string {
+	trust := ""
+	if a.secure() {
+		trust = "--cacert " + caFile + " "
+	}
 	return `#!/bin/sh
 # Fetches pilotlight's agent, verifies it, and only then makes it executable.
 set -eu
@@ -21,7 +25,7 @@ umask 077
 new=$(mktemp "$agent.XXXXXX")
 trap 'rm -f "$new"' EXIT
 curl --fail --silent --show-error --location --connect-timeout 10 --max-time 600 \
-  --output "$new" '` + a.URL + `'
+  ` + trust + `--output "$new" '` + a.URL + `'
 if ! echo '` + a.SHA256 + `  '"$new" | sha256sum -c - >/dev/null 2>&1; then
   echo "pilotlight: what ` + a.URL + ` sent is not the agent: its sha256 is another" >&2
   exit 1
@@ -56,15 +60,10 @@ func (e *cloudEditor) checkCoreOS() {
 // addCoreOSUnit adds the agent's unit to coreos.units. Drop-ins that the config
 // has for it stay.
 func (e *cloudEditor) addCoreOSUnit() {
-	k, coreos := e.find(e.root, "coreos")
-	if coreos.Kind == yaml.ScalarNode && coreos.Tag == "!!null" {
-		*coreos = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	}
-	if coreos.Kind != yaml.MappingNode {
-		e.refuse(k, "coreos", "it is not a mapping: write units: below it")
+	units := e.coreOSUnits()
+	if units == nil {
 		return
 	}
-	units := e.list(coreos, "units")
 	var unit *yaml.Node
 	for i, u := range units.Content {
 		if e.valueOf(u, "name") != AgentUnit {
@@ -85,6 +84,19 @@ func (e *cloudEditor) addCoreOSUnit() {
 	unit.Content = append(unit.Content, mapping(
 		"enable", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"},
 		"command", scalar("start"), "content", literal(fetchingUnit())).Content...)
+}
+
+// coreOSUnits returns the list coreos.units, or nil after a mistake.
+func (e *cloudEditor) coreOSUnits() *yaml.Node {
+	k, coreos := e.find(e.root, "coreos")
+	if coreos.Kind == yaml.ScalarNode && coreos.Tag == "!!null" {
+		*coreos = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	}
+	if coreos.Kind != yaml.MappingNode {
+		e.refuse(k, "coreos", "it is not a mapping: write units: below it")
+		return nil
+	}
+	return e.list(coreos, "units")
 }
 
 // cloudFile is an entry of write_files, which cloud-init and coreos-cloudinit

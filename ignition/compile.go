@@ -17,7 +17,7 @@ import (
 func Compile(in Input) (*Config, error) { return compile(in, newShape) }
 
 // shaper makes a shape, or remembers it.
-type shaper func(t text, rendered string, at lines, p part, keys []string) *shape
+type shaper func(t text, rendered string, at lines, p part, keys []string, a *additions) *shape
 
 func compile(in Input, shapeOf shaper) (*Config, error) {
 	if err := in.check(); err != nil {
@@ -29,20 +29,26 @@ func compile(in Input, shapeOf shaper) (*Config, error) {
 	}
 	c := &Config{host: in.Target.Host.HostName(), profile: cluster.ProfileName(in.Target.Profile.Name)}
 	config, _ := in.templates()
-	var problems []Problem
-	if config.CloudConfig != "" {
-		problems = c.compileCloud(&in, agentConfig)
+	added, problems := in.additions()
+	if slices.ContainsFunc(problems, Problem.fatal) {
+		added = new(additions) // what else is wrong is told all the same
+	}
+	// A profile without any config gets an Ignition config of pilotlight's own, and
+	// what it says for every language in a #cloud-config too, where its system may
+	// read that.
+	either := config == cluster.Config{} && (in.Target.Image == nil || in.Target.Image.OS() == "")
+	if config.CloudConfig != "" || either && !added.none() {
+		problems = append(problems, c.compileCloud(&in, agentConfig, added)...)
 	}
 	if config.Text != "" {
 		problems = append(problems, c.compileText(&in)...)
 	}
-	// A profile without any config gets an Ignition config of pilotlight's own.
 	if config.Butane != "" || config.Ignition != "" || config.CloudConfig == "" {
-		problems = append(problems, c.compileIgnition(&in, agentConfig, shapeOf)...)
+		problems = append(problems, c.compileIgnition(&in, agentConfig, added, shapeOf)...)
 	}
 	if in.Installer == nil && in.Target.Profile.Generic != "" {
 		var p []Problem
-		c.generic, _, p = render(text{in.Target.Profile.Ref(), genericField, in.Target.Profile.Generic}, in.data())
+		c.generic, _, p = render(newText(in.Target.Profile, genericField, in.Target.Profile.Generic), in.data())
 		problems = append(problems, p...)
 	}
 	if slices.ContainsFunc(problems, Problem.fatal) {
@@ -55,7 +61,7 @@ func compile(in Input, shapeOf shaper) (*Config, error) {
 
 // compileIgnition makes the Ignition config, or the Problems that there are
 // with it.
-func (c *Config) compileIgnition(in *Input, agentConfig []byte, shapeOf shaper) []Problem {
+func (c *Config) compileIgnition(in *Input, agentConfig []byte, added *additions, shapeOf shaper) []Problem {
 	t, p := in.ignitionText()
 	if p != nil {
 		return p
@@ -64,7 +70,10 @@ func (c *Config) compileIgnition(in *Input, agentConfig []byte, shapeOf shaper) 
 	if p != nil {
 		return p
 	}
-	s := shapeOf(t, rendered, at, in.part(), in.Target.SSHKeys)
+	if added, p = added.forIgnition(in, rendered); p != nil {
+		return p
+	}
+	s := shapeOf(t, rendered, at, in.part(), in.Target.SSHKeys, added)
 	c.ignition = &document{
 		shape: s,
 		agent: base64.StdEncoding.EncodeToString(agentConfig),
@@ -86,7 +95,7 @@ func (in *Input) templates() (cluster.Config, string) {
 // ignitionText returns the profile's Butane or Ignition template.
 func (in *Input) ignitionText() (text, []Problem) {
 	c, prefix := in.templates()
-	t := text{ref: in.Target.Profile.Ref(), field: prefix + "config"}
+	t := newText(in.Target.Profile, prefix+"config", "")
 	switch {
 	case c.Butane != "" && c.Ignition != "":
 		return t, []Problem{t.problem(0, "", "it has both butane and ignition: keep one of them")}
@@ -106,7 +115,7 @@ func (c *Config) seal() {
 	}
 	if c.cloud != nil {
 		c.cloud.pieces.digest(h)
-		fmt.Fprintf(h, "cloud %q\n", c.cloud.metaData)
+		fmt.Fprintf(h, "cloud %q %q\n", c.cloud.metaData, c.cloud.network)
 	}
 	if c.text != nil {
 		fmt.Fprintf(h, "text %q\n", c.text)

@@ -24,7 +24,7 @@ type Input struct {
 
 // Agent is the agent that the host fetches and what it starts from.
 type Agent struct {
-	URL    string // of the binary, http:// or https://
+	URL    string // of the binary, http:// or https://; by https:// Server.CA is trusted for it
 	SHA256 string // of the binary, 64 hexadecimal digits
 
 	// SHA512 of the binary, 128 hexadecimal digits. It is only for clients
@@ -37,6 +37,10 @@ type Agent struct {
 	// token is bound to the boot anyway.
 	Config cluster.AgentConfig
 }
+
+// secure reports whether the binary comes by https://. Ignition has the authority for
+// that of the Pointer by which it came.
+func (a Agent) secure() bool { return strings.HasPrefix(a.URL, "https://") }
 
 // Server is what templates may say of the server: {{ .Server.URL }}.
 type Server struct {

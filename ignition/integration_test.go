@@ -55,6 +55,7 @@ func newServer(t *testing.T) *server {
 	s.agent.Store(&agentBinary)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/agent", func(w http.ResponseWriter, _ *http.Request) { w.Write(*s.agent.Load()) })
+	mux.HandleFunc("/more.ign", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"ignition": {"version": "3.0.0"}}`)) })
 	mux.HandleFunc("/ignition", func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		s.mu.Lock()
@@ -127,12 +128,17 @@ func newRoot(t *testing.T) string {
 // runIgnition runs one stage of the real Ignition into root.
 func runIgnition(ctx context.Context, t *testing.T, s *server, root, state, stage string) (string, error) {
 	t.Helper()
+	return runIgnitionOf(ctx, t, needTool(t, ignitionBinary, "ignition"), s, root, state, stage)
+}
+
+func runIgnitionOf(ctx context.Context, t *testing.T, binary string, s *server, root, state, stage string) (string, error) {
+	t.Helper()
 	stub := filepath.Join(state, "stub.ign")
 	config := fmt.Sprintf(`{"ignition": {"version": "3.0.0", "config": {"replace": {"source": "%s/ignition"}}}}`, s.URL)
 	if err := os.WriteFile(stub, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(ctx, needTool(t, ignitionBinary, "ignition"), "--stage="+stage, "--platform=file", "--root="+root,
+	cmd := exec.CommandContext(ctx, binary, "--stage="+stage, "--platform=file", "--root="+root,
 		"--config-cache="+filepath.Join(state, "cache.json"), "--state-file="+filepath.Join(state, "state"),
 		"--neednet="+filepath.Join(state, "neednet"), "--log-to-stdout")
 	setfiles := filepath.Join(state, "setfiles") // of SELinux: there is none here to label for
@@ -271,9 +277,14 @@ func TestIntegrationCloudInitSchema(t *testing.T) {
 	for name, config := range map[string]cluster.Config{
 		"golden": goldenConfig(t, "testdata/golden/cloudinit.yaml"),
 		"empty":  {CloudConfig: "#cloud-config\n"},
+		"common": {CloudConfig: "#cloud-config\npackages: [nftables]\n"},
 		"a user": {CloudConfig: "#cloud-config\nusers:\n  - name: core\n    groups: [docker]\n"},
 	} {
-		body, err := mustCompile(t, testInput(config)).CloudConfig(testToken)
+		in := testInput(config)
+		if name == "common" {
+			in = commonInput(config)
+		}
+		body, err := mustCompile(t, in).CloudConfig(testToken)
 		if err != nil {
 			t.Fatal(err)
 		}

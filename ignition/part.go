@@ -44,12 +44,16 @@ type part struct {
 	agent     Agent
 	installed string // the program InstalledFile; empty in a system's config
 	install   string // the program InstallFile; empty where the system's own installer is started by kernel arguments
-	ca        string
+	ca        string // for what is fetched or told by https://; else empty
 }
 
 func (in *Input) part() part {
 	if in.Installer == nil {
-		return part{agent: in.Agent}
+		p := part{agent: in.Agent}
+		if in.Agent.secure() {
+			p.ca = in.Server.CA
+		}
+		return p
 	}
 	p := part{installed: installedScript(in.Installer.Done), ca: in.Server.CA}
 	if f := in.Installer.Flatcar; f != nil {

@@ -75,9 +75,15 @@ func (e *Error) Error() string {
 
 // text is a config in one language: where it stands, and what it says.
 type text struct {
-	ref    cluster.Ref
-	field  string
-	source string // the template
+	ref      cluster.Ref
+	field    string
+	source   string // the template
+	includes cluster.Includes
+}
+
+// newText is a text of a profile.
+func newText(p *cluster.Profile, field, source string) text {
+	return text{ref: p.Ref(), field: field, source: source, includes: p.Includes}
 }
 
 func (t text) problem(line int, path, format string, args ...any) Problem {

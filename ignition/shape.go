@@ -21,6 +21,8 @@ const (
 	ignitionField = "config.ignition"
 	cloudField    = "config.cloud_config"
 	textField     = "config.text"
+	networkField  = "network_config"
+	includesField = "includes"
 
 	installPrefix = "install." // before them where the installer's config stands
 )
@@ -53,7 +55,7 @@ func (d *document) body(minor int, token string) []byte {
 }
 
 // newShape turns a rendered template into a shape.
-func newShape(t text, rendered string, at lines, p part, keys []string) *shape {
+func newShape(t text, rendered string, at lines, p part, keys []string, a *additions) *shape {
 	s := &shape{text: t, lowest: lowest}
 	cfg := s.read(rendered, at)
 	if s.bad() {
@@ -62,7 +64,10 @@ func newShape(t text, rendered string, at lines, p part, keys []string) *shape {
 	if s.problems = append(s.problems, conflicts(t, p, &cfg, written{rendered, at})...); s.bad() {
 		return s
 	}
-	if err := s.build(cfg, p, keys); err != nil {
+	if s.problems = append(s.problems, a.clashes(t, p, inIgnition(&cfg))...); s.bad() {
+		return s
+	}
+	if err := s.build(a.ignition(cfg), p, keys); err != nil {
 		s.problems = append(s.problems, t.problem(0, "", "%v", err))
 	}
 	return s

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,6 +103,7 @@ func functions(p *program) template.FuncMap {
 		"indent":  indent,
 		"join":    join,
 		"default": orDefault,
+		"include": p.include,
 
 		"print":    func(a ...any) (string, error) { return bounded(fmt.Sprint(a...)) },
 		"println":  func(a ...any) (string, error) { return bounded(fmt.Sprintln(a...)) },
@@ -176,7 +179,7 @@ func render(t text, d *data) (string, lines, []Problem) {
 	if strings.ContainsRune(t.source, 0) {
 		return "", nil, []Problem{t.problem(0, "", "it holds a zero byte: take it out")}
 	}
-	tmpl, err := parseTemplate(t.source, false)
+	tmpl, err := parseTemplate(t, false)
 	if err != nil {
 		return "", nil, []Problem{templateProblem(t, err, "")}
 	}
@@ -184,32 +187,47 @@ func render(t text, d *data) (string, lines, []Problem) {
 	if err != nil {
 		return "", nil, everyMissing(t, tmpl, d, err)
 	}
-	return out, sync.OnceValue(func() []int { return traceLines(t.source, d, out) }), nil
+	return out, sync.OnceValue(func() []int { return traceLines(t, d, out) }), nil
 }
 
 // CheckTemplates finds texts of a profile that are no templates, whatever they
 // are filled in with. whole reports that none of them is one: what they become
 // is known without a host.
 func CheckTemplates(p *cluster.Profile) (problems []Problem, whole bool) {
-	texts := append(configTexts(p.Ref(), "", p.Config), text{p.Ref(), genericField, p.Generic})
-	if p.Install != nil {
-		texts = append(texts, configTexts(p.Ref(), installPrefix, p.Install.Config)...)
-	}
 	whole = true
-	for _, t := range texts {
+	said := map[Problem]bool{}
+	for _, t := range textsOf(p) {
 		if strings.Contains(t.source, "{{") {
 			whole = false
 		}
-		if _, err := parseTemplate(t.source, false); err != nil {
-			problems = append(problems, templateProblem(t, err, ""))
+		if _, err := parseTemplate(t, false); err != nil {
+			if p := templateProblem(t, err, ""); !said[p] { // one of an include, which all have
+				said[p] = true
+				problems = append(problems, p)
+			}
 		}
 	}
 	return problems, whole
 }
 
-func configTexts(ref cluster.Ref, prefix string, c cluster.Config) []text {
+// textsOf returns all texts of a profile that are templates.
+func textsOf(p *cluster.Profile) []text {
+	texts := append(configTexts(p, "", p.Config), newText(p, genericField, p.Generic), newText(p, networkField, p.NetworkConfig))
+	if p.Install != nil {
+		texts = append(texts, configTexts(p, installPrefix, p.Install.Config)...)
+	}
+	if p.Common != nil {
+		for _, c := range commonTexts(p.Common) {
+			texts = append(texts, newText(p, c.field, *c.value))
+		}
+	}
+	return texts
+}
+
+func configTexts(p *cluster.Profile, prefix string, c cluster.Config) []text {
 	return []text{
-		{ref, prefix + butaneField, c.Butane}, {ref, prefix + ignitionField, c.Ignition}, {ref, prefix + cloudField, c.CloudConfig}, {ref, prefix + textField, c.Text},
+		newText(p, prefix+butaneField, c.Butane), newText(p, prefix+ignitionField, c.Ignition),
+		newText(p, prefix+cloudField, c.CloudConfig), newText(p, prefix+textField, c.Text),
 	}
 }
 
@@ -262,9 +280,18 @@ func missingKey(err error) string {
 }
 
 // templateProblem takes apart what text/template says: "template: x:LINE:COL:
-// executing "x" at <EXPR>: REASON", where COL and the middle may be missing.
+// executing "x" at <EXPR>: REASON", where COL and the middle may be missing. x is
+// the template that it is about: an include has its own lines.
 func templateProblem(t text, err error, hint string) Problem {
-	s := strings.TrimPrefix(err.Error(), "template: "+templateName+":")
+	s, name := err.Error(), templateName
+	if i := strings.LastIndex(s, "template: "); i >= 0 { // the innermost, of includes that name each other
+		if what, rest, ok := strings.Cut(s[i+len("template: "):], ":"); ok {
+			name, s = what, rest
+		}
+	}
+	if _, ok := t.includes[name]; ok {
+		t.field, t.source = includesField+"."+name, t.includes[name]
+	}
 	line := 0
 	if number, rest, ok := strings.Cut(s, ":"); ok {
 		if n, err := strconv.Atoi(number); err == nil {
@@ -277,11 +304,15 @@ func templateProblem(t text, err error, hint string) Problem {
 		}
 	}
 	s = strings.TrimSpace(s)
-	s = strings.TrimPrefix(s, "executing \""+templateName+"\" ")
-	if begun, ok := strings.CutPrefix(s, "unclosed action started at "+templateName+":"); ok { // line is where the text ends
+	s = strings.TrimPrefix(s, "executing \""+name+"\" ")
+	if begun, ok := strings.CutPrefix(s, "unclosed action started at "+name+":"); ok { // line is where the text ends
 		if n, err := strconv.Atoi(begun); err == nil {
 			line, s = n, "unclosed action"
 		}
+	}
+	if _, missing, ok := strings.Cut(s, "template "); ok && hint == "" && strings.Contains(missing, " not defined") ||
+		strings.Contains(s, "no template ") {
+		hint = s + ": " + includesHint(t.includes)
 	}
 	if hint != "" {
 		s = hint
@@ -289,4 +320,11 @@ func templateProblem(t text, err error, hint string) Problem {
 		s += ": correct the {{ ... }} there"
 	}
 	return t.problem(line, "", "%s", s)
+}
+
+func includesHint(have cluster.Includes) string {
+	if len(have) == 0 {
+		return "the profile has no includes: write includes: DIRECTORY in it"
+	}
+	return "includes: has " + strings.Join(slices.Sorted(maps.Keys(have)), ", ")
 }

@@ -17,7 +17,7 @@ const TextType = "text/plain; charset=utf-8"
 // program at {{ .SetupURL }}.
 func (c *Config) compileText(in *Input) []Problem {
 	config, prefix := in.templates()
-	rendered, _, problems := render(text{ref: in.Target.Profile.Ref(), field: prefix + textField, source: config.Text}, in.data())
+	rendered, _, problems := render(newText(in.Target.Profile, prefix+textField, config.Text), in.data())
 	if problems == nil {
 		c.text = []byte(rendered)
 	}

@@ -3,6 +3,7 @@ package ignition
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,8 +12,8 @@ import (
 )
 
 const (
-	templateName = "config"
-	mark         = "\x00" // encloses a template's line number in a traced output
+	templateName = "(config)" // which no include is called
+	mark         = "\x00"     // encloses a template's line number in a traced output
 
 	// Calls that parseTemplate adds to a template.
 	stepCall  = "pilotlight_step"  // in each turn of a loop
@@ -61,22 +62,39 @@ func (p *program) leave() string {
 	return ""
 }
 
-// parseTemplate parses source, makes it keep count of itself, and, when it is
-// traced, makes each line of the template's own text begin with its number.
-func parseTemplate(source string, traced bool) (*program, error) {
+// include returns what a template that has a name becomes, for what is to be done
+// with it: indented, quoted.
+func (p *program) include(name string, dot any) (string, error) {
+	var out limited
+	if err := p.template.ExecuteTemplate(&out, name, dot); err != nil {
+		return "", err
+	}
+	return out.String(), nil
+}
+
+// parseTemplate parses a text with its includes, makes it keep count of itself, and,
+// when it is traced, makes each line of its own begin with its number. What an
+// include brings belongs to the line that names it.
+func parseTemplate(from text, traced bool) (*program, error) {
 	p := new(program)
 	funcs := functions(p)
-	t, err := template.New(templateName).Option("missingkey=error").Funcs(funcs).Parse(source)
-	if err != nil {
+	t := template.New(templateName).Option("missingkey=error").Funcs(funcs)
+	for _, name := range slices.Sorted(maps.Keys(from.includes)) {
+		if _, err := t.New(name).Parse(from.includes[name]); err != nil {
+			return nil, err
+		}
+	}
+	included := t.Templates()
+	if _, err := t.Parse(from.source); err != nil {
 		return nil, err
 	}
 	call := func(name string) parse.Node {
 		return template.Must(template.New("").Funcs(funcs).Parse("{{" + name + "}}")).Root.Nodes[0]
 	}
-	w := walker{source: source, traced: traced, step: call(stepCall)}
 	enter, leave := call(enterCall), call(leaveCall)
 	for _, each := range t.Templates() {
 		if each.Tree != nil && each.Root != nil {
+			w := walker{source: from.source, traced: traced && !slices.Contains(included, each), step: call(stepCall)}
 			w.list(each.Root)
 			each.Root.Nodes = slices.Concat([]parse.Node{enter}, each.Root.Nodes, []parse.Node{leave})
 		}
@@ -107,8 +125,8 @@ func (l *limited) Write(b []byte) (int, error) {
 
 // traceLines renders source again with numbered lines. Lines that a value
 // brought belong to the line that the value stands on.
-func traceLines(source string, d *data, want string) []int {
-	t, err := parseTemplate(source, true)
+func traceLines(from text, d *data, want string) []int {
+	t, err := parseTemplate(from, true)
 	if err != nil {
 		return nil
 	}
@@ -155,9 +173,9 @@ func (w *walker) list(l *parse.ListNode) {
 		case *parse.TextNode:
 			w.text(n)
 		case *parse.ActionNode:
-			if w.traced {
-				nodes = append(nodes, &parse.TextNode{NodeType: parse.NodeText, Pos: n.Pos, Text: marked(n.Line)})
-			}
+			nodes = w.mark(nodes, n.Pos, n.Line)
+		case *parse.TemplateNode:
+			nodes = w.mark(nodes, n.Pos, n.Line)
 		case *parse.IfNode:
 			w.list(n.List)
 			w.list(n.ElseList)
@@ -172,6 +190,14 @@ func (w *walker) list(l *parse.ListNode) {
 		nodes = append(nodes, n)
 	}
 	l.Nodes = nodes
+}
+
+// mark puts the number of a line before what a value brings.
+func (w *walker) mark(nodes []parse.Node, at parse.Pos, line int) []parse.Node {
+	if !w.traced {
+		return nodes
+	}
+	return append(nodes, &parse.TextNode{NodeType: parse.NodeText, Pos: at, Text: marked(line)})
 }
 
 func marked(line int) []byte { return []byte(mark + strconv.Itoa(line) + mark) }

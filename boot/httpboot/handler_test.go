@@ -47,6 +47,13 @@ func (c *configs) Ignition(_ context.Context, m httpboot.Machine, accept string)
 	return httpboot.Body{Data: []byte(`{"for":"` + m.Host.Name + `","accept":"` + accept + `","token":"` + secret + `"}`), ContentType: "application/vnd.coreos.ignition+json"}, c.err
 }
 
+func (c *configs) NetworkConfig(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	if m.Host.Name != "web1" {
+		return httpboot.Body{}, nil
+	}
+	return httpboot.Body{Data: []byte("version: 2\n"), ContentType: "text/yaml"}, nil
+}
+
 func (c *configs) CloudConfig(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
 	c.made.Add(1)
 	return httpboot.Body{Data: []byte("#cloud-config\n# " + m.Host.Name + "\n"), ContentType: "text/cloud-config"}, c.err
@@ -178,7 +185,8 @@ func TestPaths(t *testing.T) {
 		{"a seed's user-data", "/cloud/52-54-00-00-00-01/user-data", addr1, 200, "# web1"},
 		{"a seed's meta-data", "/cloud/52-54-00-00-00-01/meta-data", addr1, 200, "instance-id: \"web1-"},
 		{"a seed's vendor-data", "/cloud/52-54-00-00-00-01/vendor-data", addr1, 200, "#cloud-config\n{}\n"},
-		{"a seed's network-config may be missing", "/cloud/52-54-00-00-00-01/network-config", addr1, 404, ""},
+		{"a seed's network-config", "/cloud/52-54-00-00-00-01/network-config", addr1, 200, "version: 2"},
+		{"it may be missing", "/cloud/52-54-00-00-00-02/network-config", addr2, 404, "says nothing of its network"},
 		{"another machine's seed", "/cloud/52-54-00-00-00-01/meta-data", addr2, 403, ""},
 		{"a kernel", "/images/node/kernel", stranger, 200, "the kernel"},
 		{"the second initial RAM disk", "/images/node/initrd/1", addr1, 200, "second"},

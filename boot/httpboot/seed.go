@@ -35,8 +35,22 @@ func (h *Handler) seedOf(w http.ResponseWriter, r *http.Request, installer bool)
 		return send(w, r, Body{ContentType: "text/yaml", Data: fmt.Appendf(nil, "instance-id: %q\nlocal-hostname: %q\n", m.instance(), m.Host.Name)})
 	case "vendor-data":
 		return send(w, r, Body{ContentType: "text/cloud-config", Data: []byte(noVendorData)})
+	case "network-config":
+		m, err := h.machine(r, mac)
+		if err != nil {
+			return err
+		}
+		m.Installer = installer
+		body, err := h.Configs.NetworkConfig(r.Context(), m)
+		if err != nil {
+			return err
+		}
+		if len(body.Data) == 0 {
+			return status(http.StatusNotFound, "the profile of host %s says nothing of its network", m.Host.Name)
+		}
+		return send(w, r, body)
 	}
-	return status(http.StatusNotFound, "a seed has meta-data, user-data and vendor-data")
+	return status(http.StatusNotFound, "a seed has meta-data, user-data, vendor-data and network-config")
 }
 
 // instance is what cloud-init knows an instance by. A new one is a new first

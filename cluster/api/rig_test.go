@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/clustertest"
@@ -38,6 +40,13 @@ func (machines) Render(_ context.Context, host, accept string, installer bool) (
 		host += "'s installer"
 	}
 	return "text/x-config", []byte(host + " for " + accept), nil
+}
+
+func (machines) Userdata(_ context.Context, actor string, h cluster.HostName, in UserdataRequest) (Userdata, error) {
+	if in.Life > time.Hour {
+		return Userdata{}, &StatusError{http.StatusBadRequest, errors.New("too long")}
+	}
+	return Userdata{Host: h, Pointer: []byte(in.For + " for " + actor)}, nil
 }
 
 func (m machines) Install(h cluster.HostName) cluster.Install {

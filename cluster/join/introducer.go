@@ -1,14 +1,9 @@
 package join
 
 import (
-	"cmp"
 	"context"
 	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -21,11 +16,6 @@ import (
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
-
-// TokenLife is how long an introduction token holds, counted from the config
-// that carries it: long enough for a slow install, short enough to be worth
-// nothing tomorrow.
-const TokenLife = 15 * time.Minute
 
 // Records is where tokens and introductions are kept. Each write is one
 // transaction, which fails with cluster.ErrConflict when somebody was faster.
@@ -65,18 +55,13 @@ type Introducer struct {
 	// and makes it last; may be nil.
 	OnInstalled func(context.Context, cluster.Token) error
 
+	// OnUserdata makes the config that a token of userdata opens, with the token in
+	// it; nil gives none.
+	OnUserdata func(ctx context.Context, t cluster.Token, token string) (Userdata, error)
+
 	limits limits
 	turns  turns
 }
-
-// ErrAlive says that no token is minted for a host whose agent is alive: a
-// second machine that says it is the same one gets nothing.
-var ErrAlive = errors.New("its agent is alive, and a host that is alive is not introduced again")
-
-// ErrTooMany says that no token is minted because many were for this host just
-// now. Whoever asks is on a network that authenticates nobody, and each token is
-// kept for a day.
-var ErrTooMany = errors.New("it was given many tokens just now; one more is made in a moment")
 
 // Refusal is an introduction that was turned down. Its text may be shown to
 // the one who asked.
@@ -90,59 +75,6 @@ func (r *Refusal) Error() string { return r.Reason }
 
 func refuse(status int, format string, args ...any) *Refusal {
 	return &Refusal{status, fmt.Sprintf(format, args...)}
-}
-
-// Bearer is who a token is made for.
-type Bearer struct {
-	Host    cluster.HostName
-	MAC     cluster.MAC
-	UUID    cluster.UUID
-	Address netip.Addr
-	Boot    string
-
-	Installer bool          // its token says only that it is done
-	Life      time.Duration // of the token; default TokenLife
-}
-
-// Mint makes a token for one boot of one host. Only its hash is kept. All
-// tokens of a host end when one of them is redeemed.
-func (i *Introducer) Mint(ctx context.Context, b Bearer) (string, error) {
-	mint := cluster.AuditEntry{Actor: b.Address.String(), Action: "token.mint", Subject: "host " + string(b.Host)}
-	alive, err := i.Nodes.Alive(ctx, b.Host)
-	if err != nil {
-		return "", err
-	}
-	if alive {
-		mint.Detail = ErrAlive.Error()
-		i.auditStranger(ctx, &i.limits.mints, mint)
-		return "", fmt.Errorf("host %s: %w", b.Host, ErrAlive)
-	}
-	if !i.limits.mayMint(b.Host) {
-		return "", fmt.Errorf("host %s: %w", b.Host, ErrTooMany)
-	}
-	_, after, err := i.Records.Introduction(ctx, b.Host)
-	if err != nil && !errors.Is(err, cluster.ErrNotFound) {
-		return "", err
-	}
-	raw := make([]byte, 32)
-	_, _ = rand.Read(raw) // never fails
-	token := base64.RawURLEncoding.EncodeToString(raw)
-	now := time.Now()
-	err = i.Records.PutToken(ctx, hashToken(token), cluster.Token{
-		Host: b.Host, MAC: b.MAC, UUID: b.UUID, Address: b.Address, Boot: b.Boot, Installer: b.Installer,
-		Minted: now, Expires: now.Add(cmp.Or(b.Life, TokenLife)), After: after,
-	})
-	if err != nil {
-		return "", err
-	}
-	mint.OK = true
-	i.auditStranger(ctx, &i.limits.mints, mint)
-	return token, nil
-}
-
-func hashToken(token string) string {
-	sum := sha256.Sum256([]byte(token))
-	return hex.EncodeToString(sum[:])
 }
 
 // Introduce redeems a token. from is the address that the request came from.
@@ -172,6 +104,9 @@ func (i *Introducer) Introduce(ctx context.Context, from netip.Addr, r Request) 
 	if refusal != nil {
 		return i.refused(ctx, from, t.Host, refusal)
 	}
+	if t.Userdata != nil { // whose it is from now on
+		t.MAC, t.Address = r.MAC, from.Unmap()
+	}
 	in, refusal := i.certify(t, from, r)
 	if refusal != nil {
 		return i.refused(ctx, from, t.Host, refusal)
@@ -184,7 +119,7 @@ func (i *Introducer) Introduce(ctx context.Context, from netip.Addr, r Request) 
 	if err != nil {
 		return Response{}, err
 	}
-	i.audit(ctx, cluster.AuditEntry{Actor: from.String(), Action: "token.redeem", Subject: "host " + string(t.Host), OK: true, Detail: "key " + in.KeyHash})
+	i.audit(ctx, cluster.AuditEntry{Actor: from.String(), Action: "token.redeem", Subject: "host " + string(t.Host), OK: true, Detail: "key " + in.KeyHash + redeemer(t)})
 	// Not before the token has held: the certificate of a host that was retired
 	// would open etcd again. Should this fail, Certificate does it.
 	if err := i.Nodes.AllowNode(ctx, t.Host); err != nil {
@@ -230,7 +165,7 @@ func (i *Introducer) judge(ctx context.Context, from netip.Addr, t cluster.Token
 		return nil, err
 	}
 	if rev != t.After {
-		return refuse(http.StatusForbidden, "host %s was introduced with another token, or retired, since this one was made; %s", t.Host, anew), nil
+		return refuse(http.StatusForbidden, "host %s was introduced with another token, or retired, since this one was made; %s", t.Host, anew(t)), nil
 	}
 	alive, err := i.Nodes.Alive(ctx, t.Host)
 	if err != nil {
@@ -242,7 +177,13 @@ func (i *Introducer) judge(ctx context.Context, from netip.Addr, t cluster.Token
 	return nil, nil
 }
 
-const anew = "boot the machine again to get a new one"
+// anew says how a host gets a new token.
+func anew(t cluster.Token) string {
+	if t.Userdata != nil {
+		return fmt.Sprintf("type for a new one: pilotlight userdata %s", t.Host)
+	}
+	return "boot the machine again to get a new one"
+}
 
 // bound says why a token does not do for this request, or nil. A UUID is
 // compared when both sides know it: firmware and system may not agree on one.
@@ -253,10 +194,10 @@ func bound(t cluster.Token, from netip.Addr, r Request) *Refusal {
 	case !t.Used.IsZero():
 		return refuse(http.StatusConflict, "this token was used at %s from %s; if that was this host, its certificate is at /v1/join/certificates/ and the SHA-256 of its key", t.Used.UTC().Format(time.RFC3339), t.UsedBy)
 	case time.Now().After(t.Expires):
-		return refuse(http.StatusForbidden, "this token ended at %s; %s", t.Expires.UTC().Format(time.RFC3339), anew)
-	case t.Address != from.Unmap():
+		return refuse(http.StatusForbidden, "this token ended at %s; %s", t.Expires.UTC().Format(time.RFC3339), anew(t))
+	case t.Userdata == nil && t.Address != from.Unmap():
 		return refuse(http.StatusForbidden, "this token was made for %s, not for %s", t.Address, from.Unmap())
-	case t.MAC != r.MAC:
+	case t.Userdata == nil && t.MAC != r.MAC:
 		return refuse(http.StatusForbidden, "this token was made for another MAC address than %s", r.MAC)
 	case t.UUID != "" && r.UUID != "" && t.UUID != r.UUID:
 		return refuse(http.StatusForbidden, "this token was made for another machine than the one with UUID %s", r.UUID)

@@ -26,6 +26,7 @@ type limits struct {
 	unknown  limit
 	refusals limit
 	mints    limit
+	fetches  limit // of userdata
 
 	mu    sync.Mutex
 	hosts map[cluster.HostName]*rate.Limiter

@@ -230,6 +230,10 @@ func (d *decoder) value(v reflect.Value, field string, n ast.Node) {
 		d.option(v, field, n)
 		return
 	}
+	if v.Type() == includesType {
+		d.includes(v, field, n)
+		return
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))

@@ -24,6 +24,12 @@ func (d *decoder) inline(doc cluster.Document) {
 		d.template("config.cloud_config", &doc.Config.CloudConfig)
 		d.template("config.text", &doc.Config.Text)
 		d.template("generic", &doc.Generic)
+		if doc.NetworkConfig != cluster.StaticNetwork {
+			d.template("network_config", &doc.NetworkConfig)
+		}
+		if doc.Common != nil {
+			d.common(doc.Common)
+		}
 		if i := doc.Install; i != nil {
 			d.template("install.config.butane", &i.Config.Butane)
 			d.template("install.config.ignition", &i.Config.Ignition)
@@ -42,6 +48,19 @@ func (d *decoder) inline(doc cluster.Document) {
 			if f.file != nil {
 				d.locate(f.field+".url", &f.file.URL)
 			}
+		}
+	}
+}
+
+func (d *decoder) common(c *cluster.Common) {
+	for i := range c.Files {
+		d.template(fmt.Sprintf("common.files[%d].contents", i), &c.Files[i].Contents)
+	}
+	for i := range c.Units {
+		u := &c.Units[i]
+		d.template(fmt.Sprintf("common.units[%d].contents", i), &u.Contents)
+		for j := range u.Dropins {
+			d.template(fmt.Sprintf("common.units[%d].dropins[%d].contents", i, j), &u.Dropins[j].Contents)
 		}
 	}
 }

@@ -133,5 +133,20 @@ func readConfig(path string) (cluster.AgentConfig, error) {
 	if !strings.Contains(c.CA, "-----BEGIN CERTIFICATE-----") {
 		add("ca", "holds no certificate in PEM")
 	}
+	if c.MAC.IsZero() {
+		c.MAC = ownMAC()
+	}
 	return c, errors.Join(wrong...)
+}
+
+// ownMAC is that of the first network card that is up, for hosts of which nothing is
+// known before they are there. The servers write it down.
+func ownMAC() (m cluster.MAC) {
+	cards, _ := net.Interfaces() // without any it stays zero
+	for _, c := range cards {
+		if c.Flags&net.FlagUp != 0 && c.Flags&net.FlagLoopback == 0 && len(c.HardwareAddr) == len(m) {
+			return cluster.MAC(c.HardwareAddr)
+		}
+	}
+	return m
 }

@@ -73,7 +73,7 @@ Exit codes:   0 done; 1 failed; 2 wrong usage; 3 diff found changes;
 	f.StringVar(&c.server, "server", c.getenv("PILOTLIGHT_SERVER", ""), "the server, https://ADDRESS:8443; default: the one of --data (env PILOTLIGHT_SERVER)")
 	f.StringVar(&c.cert, "cert", c.getenv("PILOTLIGHT_CERT", ""), "the operator's certificate; operator.key and ca.crt are beside it (env PILOTLIGHT_CERT)")
 	root.AddCommand(
-		newServe(c), newApply(c), newDiff(c), newGet(c), newDelete(c), newRender(c), newExplain(c),
+		newServe(c), newApply(c), newDiff(c), newGet(c), newDelete(c), newRender(c), newExplain(c), newUserdata(c),
 		newHost(c), newSecret(c), newSite(c), newBoot(c), newAudit(c), newServer(c), newImage(c), newImport(c), newMatchbox(c),
 	)
 	return root

@@ -26,7 +26,7 @@ func (b *bootServices) input(t cluster.Target, mac cluster.MAC, address netip.Ad
 	if etcd.Addr().IsUnspecified() {
 		etcd = netip.AddrPortFrom(at.Addr, etcd.Port())
 	}
-	ways := b.waysFrom(t.Network, at, etcd)
+	ways := b.waysFrom(t.Network, at.Secure, etcd.String())
 	return ignition.Input{
 		Target: t, Address: address,
 		Agent: ignition.Agent{
@@ -52,14 +52,14 @@ func factsOf(t cluster.Target, who cluster.Identity, at boot.Server) boot.Facts 
 	return boot.FactsOf(mode, t, boot.Visit{Identity: who, Server: at})
 }
 
-// waysFrom is where a host finds the servers: this one first. While it has no vote
+// waysFrom is where a host finds the servers: this one first, at secure and etcd. While it has no vote
 // in etcd, that of the others.
-func (b *bootServices) waysFrom(n *cluster.Network, at boot.Server, etcd netip.AddrPort) cluster.Uplinks {
+func (b *bootServices) waysFrom(n *cluster.Network, secure, etcd string) cluster.Uplinks {
 	var on netip.Prefix
 	if n != nil {
 		on = n.CIDR
 	}
-	own := cluster.Uplinks{Servers: []string{at.Secure}, Etcd: []string{etcd.String()}}
+	own := cluster.Uplinks{Servers: []string{secure}, Etcd: []string{etcd}}
 	all := cluster.UplinksFrom(on, b.s.servers(), b.s.place.Name)
 	if !b.s.member.Standing().Votes && len(all.Etcd) > 0 {
 		own.Etcd = nil
@@ -175,6 +175,15 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 		return httpboot.Body{}, refusal(err)
 	}
 	return httpboot.Body{Data: body, ContentType: cloudConfigType}, nil
+}
+
+// NetworkConfig implements httpboot.Configs. There is no token in it.
+func (b *bootServices) NetworkConfig(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
+	c, err := b.config(m)
+	if err != nil {
+		return httpboot.Body{}, err
+	}
+	return httpboot.Body{Data: c.NetworkConfig(), ContentType: "text/yaml"}, nil
 }
 
 // Text implements httpboot.Configs. There is no token in it.

@@ -109,12 +109,15 @@ func writeFields(b *bytes.Buffer, typ reflect.Type, prefix string, comments map[
 			continue
 		}
 		fmt.Fprintf(b, "| %s%s | %s | %s |\n", prefix, name, typeWord(f.Type), comments[typ.Name()+"."+f.Name])
-		s := f.Type
+		s, below := f.Type, prefix+name+"."
+		if s.Kind() == reflect.Slice {
+			s, below = s.Elem(), prefix+name+"[]."
+		}
 		if s.Kind() == reflect.Pointer {
 			s = s.Elem()
 		}
-		if s.Kind() == reflect.Struct && strings.HasSuffix(s.PkgPath(), "/cluster") && s.NumField() > 0 && s.Field(0).Tag.Get("json") != "" {
-			writeFields(b, s, prefix+name+".", comments, seen)
+		if s.Kind() == reflect.Struct && (s.Name() != "File" || f.Type.Kind() != reflect.Slice) && strings.HasSuffix(s.PkgPath(), "/cluster") && s.NumField() > 0 && s.Field(0).Tag.Get("json") != "" {
+			writeFields(b, s, below, comments, seen)
 		}
 	}
 }
@@ -148,6 +151,10 @@ func typeWord(t reflect.Type) string {
 		return "text, or 0x0a0b"
 	case "File":
 		return "url and sha256"
+	case "PortRange":
+		return "port, or ports, 8000-8100"
+	case "Source":
+		return "network, 10.0.0.0/24, or IP address"
 	case "string":
 		return "text"
 	}

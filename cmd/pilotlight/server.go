@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pilotlight/pilotlight/assets"
+	"github.com/pilotlight/pilotlight/boot/httpboot"
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
 	"github.com/pilotlight/pilotlight/cluster/control"
@@ -159,7 +160,7 @@ func (s *server) assemble(ctx context.Context) error {
 	if s.boot, err = newBootServices(s); err != nil {
 		return err
 	}
-	s.intro.OnJoin, s.intro.OnInstalled = s.boot.joined, s.boot.installed
+	s.intro.OnJoin, s.intro.OnInstalled, s.intro.OnUserdata = s.boot.joined, s.boot.installed, s.boot.pointed
 	s.api = &api.Server{
 		Applier: api.Applier{Store: s.store, Verify: s.boot.verifier().verify},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
@@ -233,11 +234,12 @@ func (s *server) startHTTPS(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", s.api.Handler(operator))
 	introductions := s.intro.Handler()
-	for _, path := range []string{join.PathJoin, join.PathCertificates, join.PathRenew, join.PathInstalled} {
+	for _, path := range []string{join.PathJoin, join.PathCertificates, join.PathRenew, join.PathInstalled, join.PathUserdata} {
 		mux.Handle(path, introductions)
 	}
 	mux.Handle(join.PathServer, s.inviter.Handler())
 	mux.Handle(registry.Prefix, images)
+	mux.Handle("GET "+httpboot.AgentPath, s.boot.http) // for machines that are elsewhere
 	mux.HandleFunc("GET "+assets.BlobPath+"{sha256}", s.giveFellow)
 	s.health(mux)
 	return s.listenHTTP(ctx, s.o.https, &http.Server{Handler: mux, TLSConfig: s.secureConfig()}, "--https")

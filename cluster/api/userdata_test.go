@@ -1,0 +1,27 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// TestUserdata: an operator gets it, under their name; nobody else, and no GET.
+func TestUserdata(t *testing.T) {
+	r := newRig(t)
+	out, err := r.admin().Userdata(t.Context(), "web1", UserdataRequest{For: "ec2", Life: time.Minute})
+	if err != nil || out.Host != "web1" || string(out.Pointer) != "ec2 for operator:admin" {
+		t.Errorf("%+v, %v", out, err)
+	}
+	var status *StatusError
+	if _, err := r.admin().Userdata(t.Context(), "web1", UserdataRequest{Life: 2 * time.Hour}); !errors.As(err, &status) || status.Status != http.StatusBadRequest {
+		t.Error(err)
+	}
+	if _, err := r.client().Userdata(t.Context(), "web1", UserdataRequest{For: "ec2"}); !errors.As(err, &status) || status.Status != http.StatusForbidden {
+		t.Errorf("a stranger: %v", err)
+	}
+	if err := r.admin().call(t.Context(), http.MethodGet, "/v1/hosts/web1/userdata", nil, &out); err == nil {
+		t.Error("a GET makes a token")
+	}
+}
