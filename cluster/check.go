@@ -15,8 +15,19 @@ import (
 // documents make on one thing. It is what serve, apply and the API all ask
 // before anything is written.
 func Check(docs []Document) []Problem {
-	c := &checker{snap: NewSnapshot(0, docs), claims: map[string]Ref{}, names: map[Kind][]string{}, said: map[Problem]bool{}}
+	c := newChecker(NewSnapshot(0, docs))
 	c.duplicates(docs)
+	return c.check()
+}
+
+// CheckSnapshot is Check of all that a snapshot holds.
+func CheckSnapshot(s *Snapshot) []Problem { return newChecker(s).check() }
+
+func newChecker(s *Snapshot) *checker {
+	return &checker{snap: s, claims: map[string]Ref{}, names: map[Kind][]string{}, said: map[Problem]bool{}}
+}
+
+func (c *checker) check() []Problem {
 	for _, d := range c.snap.Documents() {
 		c.ref = d.Ref()
 		c.name(d.Ref().Name)
@@ -408,7 +419,7 @@ func (c *checker) target(h *Host) {
 	taken := false // on some network, when it is not known on which it boots
 	for _, n := range networks {
 		var none *NoProfileError
-		if _, err := c.snap.Target(h, n); !errors.As(err, &none) { // what is missing is said where it is named
+		if _, err := c.snap.Parts(h, n); !errors.As(err, &none) { // what is missing is said where it is named
 			taken = true
 		}
 		if h.Profile == "" {

@@ -13,14 +13,16 @@ import (
 type Snapshot struct {
 	revision  Revision
 	docs      map[Ref]Document
-	networks  []*Network // longest prefix first
-	groups    []*Group   // most specific first
+	kinds     map[Kind][]Document // by name
+	networks  []*Network          // longest prefix first
+	groups    []*Group            // most specific first
 	policies  []*Policy
 	byMAC     map[MAC]*Host
 	byUUID    map[UUID]*Host
 	bySerial  map[string]*Host
 	byAddress map[netip.Addr]*Host
 	byPort    map[SwitchPort]*Host
+	contested bool // two hosts claim one thing
 }
 
 // NewSnapshot indexes docs. Where two documents claim the same thing, which
@@ -28,61 +30,171 @@ type Snapshot struct {
 func NewSnapshot(revision Revision, docs []Document) *Snapshot {
 	s := &Snapshot{
 		revision: revision,
-		docs:     make(map[Ref]Document, len(docs)),
-		byMAC:    make(map[MAC]*Host, len(docs)), byUUID: map[UUID]*Host{},
-		bySerial: map[string]*Host{}, byAddress: make(map[netip.Addr]*Host, len(docs)), byPort: map[SwitchPort]*Host{},
+		docs:     make(map[Ref]Document, len(docs)), kinds: map[Kind][]Document{},
+		byMAC: make(map[MAC]*Host, len(docs)), byUUID: map[UUID]*Host{},
+		bySerial: map[string]*Host{}, byAddress: map[netip.Addr]*Host{}, byPort: map[SwitchPort]*Host{},
 	}
 	for _, d := range docs {
 		s.docs[d.Ref()] = d
 	}
-	for _, d := range s.docs {
-		switch d := d.(type) {
-		case *Network:
-			s.networks = append(s.networks, d)
-		case *Group:
-			s.groups = append(s.groups, d)
-		case *Policy:
-			s.policies = append(s.policies, d)
-		case *Host:
-			s.indexHost(d)
+	for r, d := range s.docs {
+		s.kinds[r.Kind] = append(s.kinds[r.Kind], d)
+	}
+	for _, of := range s.kinds {
+		slices.SortFunc(of, func(a, b Document) int { return cmp.Compare(a.Ref().Name, b.Ref().Name) })
+	}
+	s.sortKind(KindNetwork)
+	s.sortKind(KindGroup)
+	s.sortKind(KindPolicy)
+	for _, d := range s.kinds[KindHost] {
+		s.indexHost(d.(*Host))
+	}
+	return s
+}
+
+// With returns what s becomes when documents are put and others removed. It looks at
+// those only, and copies the rest.
+func (s *Snapshot) With(revision Revision, put []Document, remove []Ref) *Snapshot {
+	next := *s
+	next.revision, next.docs, next.kinds = revision, maps.Clone(s.docs), maps.Clone(s.kinds)
+	changed := map[Ref]bool{}
+	for _, r := range remove {
+		changed[r] = true
+		delete(next.docs, r)
+	}
+	for _, d := range put {
+		changed[d.Ref()] = true
+		next.docs[d.Ref()] = d
+	}
+	names := map[Kind][]string{}
+	for r := range changed {
+		names[r.Kind] = append(names[r.Kind], r.Name)
+	}
+	for kind, of := range names {
+		slices.Sort(of)
+		next.mergeKind(kind, of)
+		next.sortKind(kind)
+	}
+	if hosts := names[KindHost]; len(hosts) > 0 && !next.moveHosts(s, hosts) {
+		return NewSnapshot(revision, slices.Collect(maps.Values(next.docs)))
+	}
+	return &next
+}
+
+// mergeKind makes the list of a kind anew, of which the documents of these names
+// changed.
+func (s *Snapshot) mergeKind(kind Kind, names []string) {
+	old := s.kinds[kind]
+	list := make([]Document, 0, len(old)+len(names))
+	for _, name := range names {
+		n, there := slices.BinarySearchFunc(old, name, func(d Document, name string) int { return cmp.Compare(d.Ref().Name, name) })
+		list = append(list, old[:n]...)
+		old = old[n:]
+		if there {
+			old = old[1:]
+		}
+		if d, ok := s.docs[Ref{kind, name}]; ok {
+			list = append(list, d)
 		}
 	}
-	slices.SortFunc(s.networks, func(a, b *Network) int {
-		if c := b.CIDR.Bits() - a.CIDR.Bits(); c != 0 {
-			return c
+	if list = append(list, old...); len(list) == 0 {
+		delete(s.kinds, kind)
+		return
+	}
+	s.kinds[kind] = list
+}
+
+// sortKind makes the list of a kind that is looked through in an order of its own.
+func (s *Snapshot) sortKind(kind Kind) {
+	switch kind {
+	case KindNetwork:
+		s.networks = ofKind[*Network](s, kind)
+		slices.SortFunc(s.networks, func(a, b *Network) int {
+			return cmp.Or(b.CIDR.Bits()-a.CIDR.Bits(), a.CIDR.Addr().Compare(b.CIDR.Addr()), cmp.Compare(a.Name, b.Name))
+		})
+	case KindGroup:
+		s.groups = ofKind[*Group](s, kind)
+		slices.SortFunc(s.groups, moreSpecific)
+	case KindPolicy:
+		s.policies = ofKind[*Policy](s, kind)
+	}
+}
+
+func ofKind[D Document](s *Snapshot, kind Kind) (out []D) {
+	for _, d := range s.kinds[kind] {
+		out = append(out, d.(D))
+	}
+	return out
+}
+
+// moveHosts takes what the hosts of these names claimed before from the indexes, and
+// puts in what they claim now. It reports whether nothing is claimed twice, for then
+// it is not known who comes after whom.
+func (s *Snapshot) moveHosts(old *Snapshot, names []string) bool {
+	if old.contested {
+		return false
+	}
+	s.byMAC, s.byUUID, s.bySerial = maps.Clone(s.byMAC), maps.Clone(s.byUUID), maps.Clone(s.bySerial)
+	s.byAddress, s.byPort = maps.Clone(s.byAddress), maps.Clone(s.byPort)
+	for _, name := range names {
+		if h, ok := old.Host(HostName(name)); ok {
+			for _, m := range h.MACs {
+				delete(s.byMAC, m)
+			}
+			delete(s.byUUID, h.UUID)
+			delete(s.bySerial, h.Serial)
+			delete(s.byPort, h.SwitchPort)
+			delete(s.byAddress, h.Address)
 		}
-		return a.CIDR.Addr().Compare(b.CIDR.Addr())
-	})
-	slices.SortFunc(s.groups, moreSpecific)
-	return s
+	}
+	for _, name := range names {
+		if h, ok := s.Host(HostName(name)); ok {
+			s.indexHost(h)
+		}
+	}
+	return !s.contested
 }
 
 func (s *Snapshot) indexHost(h *Host) {
 	for _, m := range h.MACs {
-		claim(s.byMAC, m, h)
+		claim(s, s.byMAC, m, h)
 	}
 	if h.UUID != "" {
-		claim(s.byUUID, h.UUID, h)
+		claim(s, s.byUUID, h.UUID, h)
 	}
 	if h.Serial != "" {
-		claim(s.bySerial, h.Serial, h)
+		claim(s, s.bySerial, h.Serial, h)
 	}
 	if !h.SwitchPort.IsZero() {
-		claim(s.byPort, h.SwitchPort, h)
+		claim(s, s.byPort, h.SwitchPort, h)
 	}
 	if h.Address.IsValid() {
-		claim(s.byAddress, h.Address, h)
+		claim(s, s.byAddress, h.Address, h)
 	}
 }
 
-func claim[K comparable](index map[K]*Host, key K, h *Host) {
-	if other, taken := index[key]; !taken || h.Name < other.Name {
+func claim[K comparable](s *Snapshot, index map[K]*Host, key K, h *Host) {
+	other, taken := index[key]
+	if taken && other != h {
+		s.contested = true
+	}
+	if !taken || h.Name < other.Name {
 		index[key] = h
 	}
 }
 
 // Revision returns the revision of the store that the snapshot shows.
 func (s *Snapshot) Revision() Revision { return s.revision }
+
+// At returns s as of another revision, at which it was the same.
+func (s *Snapshot) At(revision Revision) *Snapshot {
+	if revision == s.revision {
+		return s
+	}
+	next := *s
+	next.revision = revision
+	return &next
+}
 
 // Get returns one document.
 func (s *Snapshot) Get(r Ref) (Document, bool) {
@@ -93,17 +205,17 @@ func (s *Snapshot) Get(r Ref) (Document, bool) {
 // Documents returns every document, or those of the given kinds, in the order
 // of Kinds and then of names.
 func (s *Snapshot) Documents(kinds ...Kind) []Document {
-	out := make([]Document, 0, len(s.docs))
-	for r, d := range s.docs {
-		if len(kinds) == 0 || slices.Contains(kinds, r.Kind) {
-			out = append(out, d)
+	var out []Document
+	for _, k := range Kinds {
+		if len(kinds) == 0 || slices.Contains(kinds, k) {
+			out = append(out, s.kinds[k]...)
 		}
 	}
-	slices.SortFunc(out, compareDocuments)
 	return out
 }
 
-func compareDocuments(a, b Document) int { return compareRefs(a.Ref(), b.Ref()) }
+// Count returns how many documents of a kind there are.
+func (s *Snapshot) Count(k Kind) int { return len(s.kinds[k]) }
 
 func compareRefs(a, b Ref) int {
 	if c := cmp.Compare(slices.Index(Kinds, a.Kind), slices.Index(Kinds, b.Kind)); c != 0 {
@@ -209,6 +321,28 @@ type Target struct {
 // nil takes the one that h's reserved address is in. A host that gets no
 // profile, or one that is missing, has an error that says what to apply.
 func (s *Snapshot) Target(h *Host, network *Network) (Target, error) {
+	t, err := s.Parts(h, network)
+	if err != nil {
+		return t, err
+	}
+	p := t.Profile
+	t.Variables = maps.Clone(p.Variables)
+	if t.Variables == nil {
+		t.Variables = map[string]any{}
+	}
+	t.SSHKeys = slices.Clone(p.SSHKeys)
+	if t.Group != nil {
+		maps.Copy(t.Variables, t.Group.Variables)
+		t.SSHKeys = append(t.SSHKeys, t.Group.SSHKeys...)
+	}
+	maps.Copy(t.Variables, h.Variables)
+	t.SSHKeys = unique(append(t.SSHKeys, h.SSHKeys...))
+	return t, nil
+}
+
+// Parts is Target without the variables and the keys: the documents that it is made
+// of.
+func (s *Snapshot) Parts(h *Host, network *Network) (Target, error) {
 	t := Target{Host: h, Network: network}
 	if t.Network == nil {
 		t.Network, _ = s.NetworkOf(h.Address)
@@ -233,17 +367,6 @@ func (s *Snapshot) Target(h *Host, network *Network) (Target, error) {
 			return t, &MissingError{Ref: Ref{KindImage, string(p.Image)}, NeededBy: p.Ref()}
 		}
 	}
-	t.Variables = maps.Clone(p.Variables)
-	if t.Variables == nil {
-		t.Variables = map[string]any{}
-	}
-	t.SSHKeys = slices.Clone(p.SSHKeys)
-	if t.Group != nil {
-		maps.Copy(t.Variables, t.Group.Variables)
-		t.SSHKeys = append(t.SSHKeys, t.Group.SSHKeys...)
-	}
-	maps.Copy(t.Variables, h.Variables)
-	t.SSHKeys = unique(append(t.SSHKeys, h.SSHKeys...))
 	return t, nil
 }
 

@@ -291,3 +291,15 @@ func BenchmarkCheck(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkWith(b *testing.B) {
+	for _, n := range sizes {
+		s := NewSnapshot(0, fleet(n))
+		h := *s.kinds[KindHost][n/2].(*Host)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				s.With(1, []Document{&h}, nil)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package ignition
 
 import (
+	"fmt"
 	"testing"
 
 	butane "github.com/coreos/butane/config"
@@ -64,6 +65,24 @@ func BenchmarkCompile(b *testing.B) {
 	for b.Loop() {
 		if _, err := Compile(in); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkCompileHosts is what each of a thousand hosts costs, whose Butane of a
+// hundred lines becomes another for each.
+func BenchmarkCompileHosts(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		cache := new(Cache)
+		for i := range 1000 {
+			in := testInput(cluster.Config{Butane: benchButane})
+			host := *in.Target.Host
+			host.Name = fmt.Sprint("host", i)
+			in.Target.Host, in.Agent.Config.Host = &host, host.HostName()
+			if _, err := cache.Compile(in); err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -31,6 +32,7 @@ type Cache struct {
 	mu      sync.Mutex
 	configs recent[*compiled]
 	shapes  recent[*shape]
+	molds   recent[*mold]
 	seen    map[identity]*compiled // the same configs by the documents' addresses
 }
 
@@ -132,11 +134,8 @@ func (c *Cache) limit() int64 {
 }
 
 // shape is newShape, remembered.
-func (c *Cache) shape(t text, rendered string, at lines, p part, keys []string, a *additions) *shape {
-	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q %q %q %q %q %q", t.ref, t.field, p.agent.URL, p.agent.SHA256, p.agent.SHA512, p.installed, p.install, p.ca, keys)
-	fmt.Fprintf(h, " %d %s %d %s %s", len(rendered), rendered, len(t.source), t.source, a.key())
-	key := [32]byte(h.Sum(nil))
+func (c *Cache) shape(t text, rendered string, at lines, p part, keys []string) *shape {
+	key := shapeKey(t, p, keys, fmt.Sprintf("%d %s %s", len(rendered), rendered, t.source))
 	c.mu.Lock()
 	s, ok := c.shapes.get(key)
 	c.mu.Unlock()
@@ -144,13 +143,38 @@ func (c *Cache) shape(t text, rendered string, at lines, p part, keys []string, 
 		return s
 	}
 	made, _, _ := c.flights.Do("shape "+string(key[:]), func() (any, error) {
-		return newShape(t, rendered, at, p, keys, a), nil
+		return newShape(t, rendered, at, p, keys, c.mold), nil
 	})
 	s = made.(*shape)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.shapes.put(key, s, int64(len(s.pieces.text))+4096, c.limit()/2)
 	return s
+}
+
+// mold is newMold, remembered, also where there is none.
+func (c *Cache) mold(t text, o *outline, p part, keys []string) *mold {
+	key := shapeKey(t, p, keys, string(o.key[:]))
+	c.mu.Lock()
+	m, ok := c.molds.get(key)
+	c.mu.Unlock()
+	if ok {
+		return m
+	}
+	made, _, _ := c.flights.Do("mold "+string(key[:]), func() (any, error) { return newMold(t, o, p, keys), nil })
+	m = made.(*mold)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.molds.put(key, m, m.size(), c.limit()/8)
+	return m
+}
+
+// shapeKey is the digest of what a shape or a mold is made of.
+func shapeKey(t text, p part, keys []string, config string) [32]byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %q %q %q %q %q %q %q %q ", t.ref, t.field, p.agent.URL, p.agent.SHA256, p.agent.SHA512, p.installed, p.install, p.ca, keys, p.added.key())
+	io.WriteString(h, config)
+	return [32]byte(h.Sum(nil))
 }
 
 // contentKey is the digest of all that Compile reads.

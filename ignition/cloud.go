@@ -215,14 +215,15 @@ func (e *cloudEditor) addOwn(in *Input, agentConfig []byte, added *additions) {
 	if !e.coreos {
 		e.checkCloudInit()
 	}
-	if clashes := added.clashes(e.text, in.part(), e.inCloud); len(clashes) > 0 {
+	p := in.part(added)
+	if clashes := added.clashes(e.text, p, e.inCloud); len(clashes) > 0 {
 		e.problems = append(e.problems, clashes...)
 	} else {
 		e.add(added)
 	}
 	e.addHostname(in.Target.Host.Name)
 	e.addKeys(in.Target.SSHKeys)
-	e.addFiles(in.part(), agentConfig)
+	e.addFiles(p, agentConfig)
 	if in.Installer != nil {
 		return // it runs InstalledFile itself, as its last step
 	}

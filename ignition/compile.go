@@ -14,10 +14,14 @@ import (
 // Compile makes a host's config. It does no I/O and takes milliseconds; Cache
 // keeps its results. The error of a config that an operator can mend is an
 // *Error with every mistake in it.
-func Compile(in Input) (*Config, error) { return compile(in, newShape) }
+func Compile(in Input) (*Config, error) {
+	return compile(in, func(t text, rendered string, at lines, p part, keys []string) *shape {
+		return newShape(t, rendered, at, p, keys, newMold)
+	})
+}
 
 // shaper makes a shape, or remembers it.
-type shaper func(t text, rendered string, at lines, p part, keys []string, a *additions) *shape
+type shaper func(t text, rendered string, at lines, p part, keys []string) *shape
 
 func compile(in Input, shapeOf shaper) (*Config, error) {
 	if err := in.check(); err != nil {
@@ -73,7 +77,7 @@ func (c *Config) compileIgnition(in *Input, agentConfig []byte, added *additions
 	if added, p = added.forIgnition(in, rendered); p != nil {
 		return p
 	}
-	s := shapeOf(t, rendered, at, in.part(), in.Target.SSHKeys, added)
+	s := shapeOf(t, rendered, at, in.part(added), in.Target.SSHKeys)
 	c.ignition = &document{
 		shape: s,
 		agent: base64.StdEncoding.EncodeToString(agentConfig),

@@ -45,17 +45,19 @@ type part struct {
 	installed string // the program InstalledFile; empty in a system's config
 	install   string // the program InstallFile; empty where the system's own installer is started by kernel arguments
 	ca        string // for what is fetched or told by https://; else empty
+
+	added *additions // what the profile says in words of its own; never nil
 }
 
-func (in *Input) part() part {
+func (in *Input) part(added *additions) part {
 	if in.Installer == nil {
-		p := part{agent: in.Agent}
+		p := part{agent: in.Agent, added: added}
 		if in.Agent.secure() {
 			p.ca = in.Server.CA
 		}
 		return p
 	}
-	p := part{installed: installedScript(in.Installer.Done), ca: in.Server.CA}
+	p := part{added: added, installed: installedScript(in.Installer.Done), ca: in.Server.CA}
 	if f := in.Installer.Flatcar; f != nil {
 		p.install = f.script()
 	}

@@ -54,24 +54,75 @@ func (d *document) body(minor int, token string) []byte {
 	})
 }
 
-// newShape turns a rendered template into a shape.
-func newShape(t text, rendered string, at lines, p part, keys []string, a *additions) *shape {
+// newShape turns a rendered template into a shape. moldOf makes a mold of an
+// outline, or remembers it.
+func newShape(t text, rendered string, at lines, p part, keys []string, moldOf molder) *shape {
 	s := &shape{text: t, lowest: lowest}
-	cfg := s.read(rendered, at)
-	if s.bad() {
+	body, needs, ok := s.cast(rendered, p, keys, moldOf)
+	if !ok {
+		body, needs, ok = s.draw(rendered, at, p, keys)
+		if !ok {
+			return s
+		}
+		if err := s.finish(body, needs, p); err != nil {
+			s.say(err)
+		} else if err := s.check(); err != nil {
+			s.say(err)
+		}
 		return s
 	}
-	if s.problems = append(s.problems, conflicts(t, p, &cfg, written{rendered, at})...); s.bad() {
-		return s
-	}
-	if s.problems = append(s.problems, a.clashes(t, p, inIgnition(&cfg))...); s.bad() {
-		return s
-	}
-	if err := s.build(a.ignition(cfg), p, keys); err != nil {
-		s.problems = append(s.problems, t.problem(0, "", "%v", err))
+	if err := s.finish(body, needs, p); err != nil { // the mold was checked when it was made
+		s.say(err)
 	}
 	return s
 }
+
+// molder makes the mold of an outline, or remembers it. There may be none.
+type molder func(t text, o *outline, p part, keys []string) *mold
+
+// cast fills a mold in, where there is one.
+func (s *shape) cast(rendered string, p part, keys []string, moldOf molder) (body []byte, n needs, ok bool) {
+	if strings.TrimPrefix(s.text.field, installPrefix) != butaneField {
+		return nil, n, false
+	}
+	o := outlineOf(rendered)
+	if o == nil {
+		return nil, n, false
+	}
+	m := moldOf(s.text, o, p, keys)
+	if m == nil {
+		return nil, n, false
+	}
+	body, err := m.fill(o.texts)
+	return body, m.needs, err == nil
+}
+
+// draw returns the config with pilotlight's part as it is served, but for its
+// holes, and what each version of the spec cannot say of it; or it notes what is
+// wrong.
+func (s *shape) draw(rendered string, at lines, p part, keys []string) (body []byte, n needs, ok bool) {
+	cfg := s.read(rendered, at)
+	if s.bad() {
+		return nil, n, false
+	}
+	if s.problems = append(s.problems, conflicts(s.text, p, &cfg, written{rendered, at})...); s.bad() {
+		return nil, n, false
+	}
+	if s.problems = append(s.problems, p.added.clashes(s.text, p, inIgnition(&cfg))...); s.bad() {
+		return nil, n, false
+	}
+	cfg = p.added.ignition(cfg)
+	n, err := express(cfg)
+	if err == nil {
+		body, err = encodeConfig(addOwn(cfg, p, keys))
+	}
+	if err != nil {
+		s.say(err)
+	}
+	return body, n, err == nil
+}
+
+func (s *shape) say(err error) { s.problems = append(s.problems, s.text.problem(0, "", "%v", err)) }
 
 func (s *shape) bad() bool { return slices.ContainsFunc(s.problems, Problem.fatal) }
 
@@ -115,17 +166,9 @@ func (s *shape) parse(raw []byte, at lines) (v36.Config, []Problem) {
 	return cfg, append(problems, s.text.problem(0, "ignition.version", "%v: %s", err, hint))
 }
 
-// build finds the versions of the spec that can hold the config, adds
-// pilotlight's part, and cuts the result at its holes.
-func (s *shape) build(cfg v36.Config, p part, keys []string) error {
-	needs, err := express(cfg)
-	if err != nil {
-		return err
-	}
-	body, err := encodeConfig(addOwn(cfg, p, keys))
-	if err != nil {
-		return err
-	}
+// finish cuts a config at its holes, and notes which versions of the spec can hold
+// it.
+func (s *shape) finish(body []byte, needs needs, p part) (err error) {
 	if s.pieces, err = split(body, p.holes()...); err != nil {
 		return err
 	}
@@ -142,7 +185,7 @@ func (s *shape) build(cfg v36.Config, p part, keys []string) error {
 		s.hash[0] = "sha512-" + p.agent.SHA512 // sha256 came with 3.1.0
 	}
 	s.seal()
-	return s.check()
+	return nil
 }
 
 // check reads the config back as its oldest client will: the last guard before

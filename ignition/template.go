@@ -179,10 +179,11 @@ func render(t text, d *data) (string, lines, []Problem) {
 	if strings.ContainsRune(t.source, 0) {
 		return "", nil, []Problem{t.problem(0, "", "it holds a zero byte: take it out")}
 	}
-	tmpl, err := parseTemplate(t, false)
+	tmpl, err := programs.take(t)
 	if err != nil {
 		return "", nil, []Problem{templateProblem(t, err, "")}
 	}
+	defer programs.give(t, tmpl)
 	out, err := execute(tmpl, d)
 	if err != nil {
 		return "", nil, everyMissing(t, tmpl, d, err)

@@ -64,10 +64,6 @@ func auditOf(actor string, changes []Change, at time.Time) (out []cluster.AuditE
 
 // plan says what would change, and what is wrong with it.
 func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove []cluster.Ref) (out ApplyResponse, put []cluster.Document, gone []cluster.Ref, err error) {
-	next := map[cluster.Ref]cluster.Document{}
-	for _, d := range base.Documents() {
-		next[d.Ref()] = d
-	}
 	out.Problems = clashes(docs, remove)
 	if len(out.Problems) > 0 {
 		return out, nil, nil, nil
@@ -81,7 +77,6 @@ func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove [
 		if c.Action != Unchanged {
 			put = append(put, d)
 		}
-		next[d.Ref()] = d
 	}
 	for _, r := range remove {
 		old, ok := base.Get(r)
@@ -95,14 +90,9 @@ func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove [
 		}
 		out.Changes = append(out.Changes, Change{Ref: r, Action: Delete, Before: before})
 		gone = append(gone, r)
-		delete(next, r)
 	}
-	all := make([]cluster.Document, 0, len(next))
-	for _, d := range next {
-		all = append(all, d)
-	}
-	out.Problems = append(out.Problems, cluster.Check(all)...)
-	whole := cluster.NewSnapshot(base.Revision(), all)
+	whole := base.With(base.Revision(), put, gone)
+	out.Problems = append(out.Problems, cluster.CheckSnapshot(whole)...)
 	for _, p := range cluster.Advise(whole) {
 		if slices.ContainsFunc(docs, func(d cluster.Document) bool { return d.Ref() == p.Ref }) {
 			out.Advice = append(out.Advice, p)

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -254,6 +256,53 @@ func TestApplyTellsWhatIsTooMuch(t *testing.T) {
 	err = s.Apply(t.Context(), base, docs, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "apply them in parts") {
 		t.Errorf("%d documents: %v", len(docs), err)
+	}
+}
+
+// TestLoadSeesWhatOthersApplied: what a store knows is never taken for what there is,
+// whoever applied since, and what it derived is what it would read.
+func TestLoadSeesWhatOthersApplied(t *testing.T) {
+	s, ctx := empty(t), t.Context()
+	stores := []*Store{s, {client: s.client, leases: s.client, log: s.log}}
+	host := func(i, turn int) cluster.Document {
+		return &cluster.Host{Meta: cluster.Meta{Name: fmt.Sprint("h", i)}, Variables: map[string]any{"turn": turn}, MACs: []cluster.MAC{{2, 0, 0, 0, 0, byte(i)}}}
+	}
+	for turn, by := range []int{0, 0, 1, 1, 0, 1, 0, 0} {
+		base, err := stores[by].Load(ctx)
+		must(t, err)
+		var gone []cluster.Ref
+		if turn > 2 {
+			gone = []cluster.Ref{host(turn-2, 0).Ref()}
+		}
+		must(t, stores[by].Apply(ctx, base, []cluster.Document{host(turn, turn), host(100, turn)}, gone, nil))
+		want, err := (&Store{client: s.client, log: s.log}).Load(ctx)
+		must(t, err)
+		for i, each := range stores {
+			got, err := each.Load(ctx)
+			must(t, err)
+			if !reflect.DeepEqual(got.Documents(), want.Documents()) || got.Revision() < want.Revision() {
+				t.Fatalf("turn %d: store %d has %v at %d, not %v at %d", turn, i, got.Documents(), got.Revision(), want.Documents(), want.Revision())
+			}
+		}
+	}
+}
+
+// TestWasApplied: of an apply whose answer did not come it is known whether it is there.
+func TestWasApplied(t *testing.T) {
+	s, ctx := empty(t), t.Context()
+	base, err := s.Load(ctx)
+	must(t, err)
+	if s.wasApplied(ctx, "") {
+		t.Error("nothing was applied")
+	}
+	docs := []cluster.Document{&cluster.Policy{Meta: cluster.Meta{Name: "a"}}}
+	must(t, s.Apply(ctx, base, docs, nil, nil))
+	r, err := s.client.Get(ctx, cluster.AppliedKey)
+	must(t, err)
+	ops, _, err := applyOps(docs, nil) // the same once more
+	must(t, err)
+	if again := string(ops[len(ops)-1].ValueBytes()); !s.wasApplied(ctx, string(r.Kvs[0].Value)) || s.wasApplied(ctx, again) {
+		t.Error("an apply is not told from another")
 	}
 }
 

@@ -50,8 +50,8 @@ const (
 	soloElects = 100
 	learners   = 8 // etcd's default is one; those who wait for a vote are few anyway
 	quota      = 2 << 30
-	maxOps     = 16384    // an apply is one transaction
-	maxBytes   = 32 << 20 // of thousands of documents
+	maxOps     = 256 << 10 // an apply is one transaction
+	maxBytes   = 64 << 20  // of a hundred thousand documents
 	minFree    = 256 << 20
 	startLimit = time.Minute
 	joinTries  = 10

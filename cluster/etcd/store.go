@@ -2,15 +2,18 @@ package etcd
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"reflect"
 	"strings"
+	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -37,6 +40,31 @@ type Store struct {
 	boots  dailyLease
 
 	allowing singleflight.Group // by host
+
+	mu   sync.Mutex
+	last *known // what was applied last, as far as is known here
+}
+
+// known is what was applied, and the revision at which AppliedKey was written: 0 while
+// it is not there. While it is the same, so are the documents.
+type known struct {
+	snap    *cluster.Snapshot
+	applied int64
+}
+
+// know keeps what is the newest.
+func (s *Store) know(snap *cluster.Snapshot, applied int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil || applied >= s.last.applied {
+		s.last = &known{snap, applied}
+	}
+}
+
+func (s *Store) known() *known {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
 }
 
 // Open connects to etcd. It does not wait for an answer.
@@ -89,12 +117,36 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Load returns every document, all as of one revision.
+// Load returns every document, all as of one revision. While nothing was applied
+// since the last time it reads one key.
 func (s *Store) Load(ctx context.Context) (*cluster.Snapshot, error) {
-	ops := make([]clientv3.Op, len(cluster.Kinds))
+	last := s.known()
+	if last == nil {
+		return s.loadAll(ctx)
+	}
+	r, err := s.client.Get(ctx, cluster.AppliedKey, clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, fmt.Errorf("ask etcd what was applied: %w", err)
+	}
+	if appliedAt(r.Kvs) != last.applied {
+		return s.loadAll(ctx)
+	}
+	return last.snap.At(cluster.Revision(r.Header.Revision)), nil
+}
+
+func appliedAt(kvs []*mvccpb.KeyValue) int64 {
+	if len(kvs) == 0 {
+		return 0
+	}
+	return kvs[0].ModRevision
+}
+
+func (s *Store) loadAll(ctx context.Context) (*cluster.Snapshot, error) {
+	ops := make([]clientv3.Op, len(cluster.Kinds), len(cluster.Kinds)+1)
 	for i, k := range cluster.Kinds {
 		ops[i] = clientv3.OpGet(cluster.Folder(k), clientv3.WithPrefix())
 	}
+	ops = append(ops, clientv3.OpGet(cluster.AppliedKey, clientv3.WithKeysOnly()))
 	r, err := s.client.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
 		return nil, fmt.Errorf("load documents from etcd: %w", err)
@@ -112,19 +164,22 @@ func (s *Store) Load(ctx context.Context) (*cluster.Snapshot, error) {
 			docs = append(docs, d)
 		}
 	}
-	return cluster.NewSnapshot(cluster.Revision(r.Header.Revision), docs), nil
+	snap := cluster.NewSnapshot(cluster.Revision(r.Header.Revision), docs)
+	s.know(snap, appliedAt(r.Responses[len(cluster.Kinds)].GetResponseRange().Kvs))
+	return snap, nil
 }
 
 // applied is what AppliedKey holds.
 type applied struct {
-	Changed []string `json:"changed"` // keys
+	Changed []string `json:"changed"`      // keys
+	By      string   `json:"by,omitempty"` // tells an apply from all others
 }
 
 // Apply writes and deletes documents and their audit in one transaction, if
 // nothing was applied since base was loaded; else it fails with
 // cluster.ErrConflict.
 func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster.Document, remove []cluster.Ref, audit []cluster.AuditEntry) error {
-	ops, err := applyOps(put, remove)
+	ops, read, err := applyOps(put, remove)
 	if err != nil {
 		return err
 	}
@@ -139,25 +194,62 @@ func (s *Store) Apply(ctx context.Context, base *cluster.Snapshot, put []cluster
 	} else {
 		err = s.auditTogether(ctx, audit, func(op clientv3.Op) error { return commit(op) })
 	}
+	if errors.Is(err, rpctypes.ErrTimeout) && s.wasApplied(ctx, string(ops[len(ops)-1].ValueBytes())) {
+		return nil
+	}
 	switch {
 	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
 		return fmt.Errorf("%d documents are more than one transaction takes, which is %d or %d MiB: apply them in parts",
-			len(put)+len(remove), maxOps-2, maxBytes>>20) // beside them are AppliedKey and the audit
+			len(put)+len(remove), maxOps-3, maxBytes>>20) // beside them are AppliedKey, twice, and the audit
 	case err != nil:
 		return fmt.Errorf("write %d documents to etcd: %w", len(put)+len(remove), err)
 	case !r.Succeeded:
 		return fmt.Errorf("somebody else applied documents at the same time: %w", cluster.ErrConflict)
 	}
+	before := appliedAt(r.Responses[0].GetResponseRange().Kvs)
+	if last := s.known(); last != nil && last.applied == before {
+		s.know(last.snap.With(cluster.Revision(r.Header.Revision), read, remove), r.Header.Revision)
+	}
 	return nil
 }
 
-func applyOps(put []cluster.Document, remove []cluster.Ref) (ops []clientv3.Op, err error) {
-	var note applied
+// settleTime is how long etcd may take for a large apply beyond the time after which
+// it says that it took too long.
+const settleTime = 30 * time.Second
+
+// wasApplied reports whether an apply was committed for which etcd took longer than it
+// waits itself: what AppliedKey holds is the apply's own. etcd answers when it has done
+// what was asked before.
+func (s *Store) wasApplied(ctx context.Context, value string) bool {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for ctx.Err() == nil {
+		r, err := s.client.Get(ctx, cluster.AppliedKey)
+		if err == nil {
+			return len(r.Kvs) > 0 && string(r.Kvs[0].Value) == value
+		}
+		pause(ctx, reloadPause)
+	}
+	return false
+}
+
+// applyOps are the writes of an apply, and the documents as they will be read.
+func applyOps(put []cluster.Document, remove []cluster.Ref) (ops []clientv3.Op, read []cluster.Document, err error) {
+	note := applied{By: rand.Text()}
+	ops = append(ops, clientv3.OpGet(cluster.AppliedKey, clientv3.WithKeysOnly()))
 	for _, d := range put {
 		body, err := cluster.MarshalDocument(d)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		again, err := cluster.UnmarshalDocument(body)
+		if err != nil {
+			return nil, nil, err
+		}
+		if reflect.DeepEqual(again, d) { // whoever looked at d need not look again
+			again = d
+		}
+		read = append(read, again)
 		key := cluster.DocumentKey(d.Ref())
 		note.Changed = append(note.Changed, key)
 		ops = append(ops, clientv3.OpPut(key, string(body)))
@@ -172,9 +264,9 @@ func applyOps(put []cluster.Document, remove []cluster.Ref) (ops []clientv3.Op, 
 	}
 	body, err := json.Marshal(note)
 	if err != nil {
-		return nil, fmt.Errorf("encode what was applied: %w", err)
+		return nil, nil, fmt.Errorf("encode what was applied: %w", err)
 	}
-	return append(ops, clientv3.OpPut(cluster.AppliedKey, string(body))), nil
+	return append(ops, clientv3.OpPut(cluster.AppliedKey, string(body))), read, nil
 }
 
 // Watch sends base's successors to ch, one for each apply, until ctx ends; what
@@ -244,6 +336,9 @@ func (s *Store) follow(ctx context.Context, base *cluster.Snapshot, ch chan<- *c
 
 // advance returns base with what one apply, at revision rev, changed.
 func (s *Store) advance(ctx context.Context, base *cluster.Snapshot, rev int64, value []byte) (*cluster.Snapshot, error) {
+	if last := s.known(); last != nil && last.applied == rev {
+		return last.snap, nil
+	}
 	var note applied
 	if err := json.Unmarshal(value, &note); err != nil {
 		return nil, fmt.Errorf("etcd key %s: %w", cluster.AppliedKey, err)
@@ -254,23 +349,30 @@ func (s *Store) advance(ctx context.Context, base *cluster.Snapshot, rev int64, 
 		changed[key] = true
 		ops = append(ops, clientv3.OpGet(key, clientv3.WithRev(rev)))
 	}
-	docs := slices.DeleteFunc(base.Documents(), func(d cluster.Document) bool {
-		return changed[cluster.DocumentKey(d.Ref())]
-	})
 	r, err := s.client.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
 		return nil, fmt.Errorf("read what was applied at revision %d: %w", rev, err)
 	}
+	var put []cluster.Document
 	for _, one := range r.Responses {
 		for _, kv := range one.GetResponseRange().Kvs {
 			d, err := cluster.UnmarshalDocument(kv.Value)
 			if err != nil {
 				return nil, fmt.Errorf("etcd key %s: %w", kv.Key, err)
 			}
-			docs = append(docs, d)
+			put = append(put, d)
+			delete(changed, string(kv.Key))
 		}
 	}
-	return cluster.NewSnapshot(cluster.Revision(rev), docs), nil
+	var gone []cluster.Ref
+	for _, d := range base.Documents() {
+		if len(changed) > 0 && changed[cluster.DocumentKey(d.Ref())] {
+			gone = append(gone, d.Ref())
+		}
+	}
+	next := base.With(cluster.Revision(rev), put, gone)
+	s.know(next, rev)
+	return next, nil
 }
 
 // getJSON reads one key into v, and returns the revision at which it was

@@ -19,12 +19,49 @@ import (
 type verifier struct {
 	compile func(next *cluster.Snapshot, h *cluster.Host, installer bool) error
 	at      func(*cluster.Network) boot.Server
+	known   *verified
+}
+
+// verified are the hosts with which nothing was wrong when they were looked at last,
+// with the documents that they were made of then. Documents never change, so there is
+// nothing new to find in the same ones.
+type verified struct {
+	mu    sync.Mutex
+	hosts map[*cluster.Host]madeOf
+}
+
+type madeOf struct {
+	group   *cluster.Group
+	profile *cluster.Profile
+	image   *cluster.Image
+	network *cluster.Network
+}
+
+// look returns a function that reports whether a host is as it was, and one that
+// says which hosts are right.
+func (v *verified) look() (same func(cluster.Target) bool, note func([]cluster.Target)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	before := v.hosts // which is replaced as a whole
+	same = func(t cluster.Target) bool {
+		was, ok := before[t.Host]
+		return ok && was == madeOf{t.Group, t.Profile, t.Image, t.Network}
+	}
+	return same, func(right []cluster.Target) {
+		now := make(map[*cluster.Host]madeOf, len(right))
+		for _, t := range right {
+			now[t.Host] = madeOf{t.Group, t.Profile, t.Image, t.Network}
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.hosts = now
+	}
 }
 
 // verifier is with what this server tells hosts. Package ignition keeps what it
 // has compiled, so a change costs what it touches.
 func (b *bootServices) verifier() verifier {
-	return verifier{at: b.at, compile: func(next *cluster.Snapshot, h *cluster.Host, installer bool) error {
+	return verifier{at: b.at, known: new(verified), compile: func(next *cluster.Snapshot, h *cluster.Host, installer bool) error {
 		_, _, err := b.compile(next, h, installer)
 		return err
 	}}
@@ -36,7 +73,8 @@ func draftVerifier() verifier {
 	at := boot.ServerAt(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 8080, 8443)
 	configs := new(ignition.Cache)
 	return verifier{
-		at: func(*cluster.Network) boot.Server { return at },
+		at:    func(*cluster.Network) boot.Server { return at },
+		known: new(verified),
 		compile: func(next *cluster.Snapshot, h *cluster.Host, installer bool) error {
 			t, err := next.Target(h, bootsOn(next, h.Address))
 			if err != nil {
@@ -65,30 +103,44 @@ func draftInput(t cluster.Target, at boot.Server, installer bool) ignition.Input
 }
 
 // verify looks at every host and every profile in whose documents nothing is
-// wrong yet.
+// wrong yet, but for the hosts with which nothing was wrong and has changed.
 func (v verifier) verify(next *cluster.Snapshot, wrong map[cluster.Ref]bool) []cluster.Problem {
 	var (
 		mu       sync.Mutex
 		problems []cluster.Problem
+		right    []cluster.Target
 		wg       sync.WaitGroup
 	)
 	used := map[cluster.Ref]bool{}
+	same, note := v.known.look()
 	hosts := next.Documents(cluster.KindHost)
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < len(hosts); i += workers {
-				of, found := v.verifyHost(next, hosts[i].(*cluster.Host), wrong)
-				mu.Lock()
-				for _, r := range of {
-					used[r] = true
+				h := hosts[i].(*cluster.Host)
+				t, err := next.Parts(h, bootsOn(next, h.Address))
+				if err != nil || touches(t, wrong) {
+					continue // it has been said
 				}
-				problems = append(problems, found...)
+				var found []cluster.Problem
+				if !same(t) {
+					found = v.verifyHost(next, h)
+				}
+				mu.Lock()
+				used[t.Profile.Ref()] = true
+				if t.Image != nil {
+					used[t.Image.Ref()] = true
+				}
+				if problems = append(problems, found...); len(found) == 0 {
+					right = append(right, t)
+				}
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
+	note(right)
 	for _, d := range next.Documents(cluster.KindProfile) {
 		if p := d.(*cluster.Profile); !used[p.Ref()] && !wrong[p.Ref()] {
 			problems = append(problems, v.verifyUnused(next, p)...)
@@ -103,12 +155,11 @@ func (v verifier) verify(next *cluster.Snapshot, wrong map[cluster.Ref]bool) []c
 	return slices.Compact(problems)
 }
 
-// verifyHost returns the profile and the image that it has looked at, and what is
-// wrong.
-func (v verifier) verifyHost(next *cluster.Snapshot, h *cluster.Host, wrong map[cluster.Ref]bool) (of []cluster.Ref, problems []cluster.Problem) {
+// verifyHost returns what is wrong with a host.
+func (v verifier) verifyHost(next *cluster.Snapshot, h *cluster.Host) (problems []cluster.Problem) {
 	t, err := next.Target(h, bootsOn(next, h.Address))
-	if err != nil || touches(t, wrong) {
-		return nil, nil // it has been said
+	if err != nil {
+		return hostProblems(h, err)
 	}
 	visit := boot.Visit{Server: v.at(t.Network), Address: h.Address, Identity: identityOf(h)}
 	if _, err := boot.Args(t.Profile.Boot, t, visit); err != nil {
@@ -118,11 +169,7 @@ func (v verifier) verifyHost(next *cluster.Snapshot, h *cluster.Host, wrong map[
 	if t.Profile.Boot == cluster.BootInstall {
 		problems = append(problems, hostProblems(h, v.compile(next, h, true))...)
 	}
-	of = []cluster.Ref{t.Profile.Ref()}
-	if t.Image != nil {
-		of = append(of, t.Image.Ref())
-	}
-	return of, problems
+	return problems
 }
 
 // touches reports whether a host is made of a document in which something is wrong.
@@ -143,7 +190,7 @@ func (v verifier) verifyUnused(next *cluster.Snapshot, p *cluster.Profile) []clu
 		return append(problems, configProblems(found)...)
 	}
 	h := &cluster.Host{Meta: cluster.Meta{Name: "made-up"}, Profile: cluster.ProfileName(p.Name)}
-	made := cluster.NewSnapshot(0, append(next.Documents(), h))
+	made := next.With(next.Revision(), []cluster.Document{h}, nil)
 	for _, installer := range []bool{false, true} {
 		if installer && p.Boot != cluster.BootInstall {
 			continue
