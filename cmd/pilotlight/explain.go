@@ -152,7 +152,22 @@ func (b *bootServices) explainNetwork(snap *cluster.Snapshot, n *cluster.Network
 		}
 		e.Why = append(e.Why, fmt.Sprintf("dhcp: proxy: %s gives the address; firmware gets from here what to boot, an operating system nothing", who))
 	}
+	if n.ServesMetadata() {
+		e.Why = append(e.Why, fmt.Sprintf("metadata: %s: as on EC2, below %s/latest/%s", n.Metadata, b.at(n).URL, b.usualMetadata(n)))
+	}
 	e.Why = append(e.Why, b.conflicts(n)...)
+}
+
+// usualMetadata says whether a network's machines find the metadata service where
+// they look for it.
+func (b *bootServices) usualMetadata(n *cluster.Network) string {
+	switch {
+	case b.s.o.metadata == "":
+		return " only (--metadata=)"
+	case n.DHCP != cluster.DHCPAuthoritative:
+		return fmt.Sprintf(" and at %s, to which they need a route of their own", b.s.o.metadata)
+	}
+	return fmt.Sprintf(" and at %s, to which DHCP tells them the way", b.s.o.metadata)
 }
 
 func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e api.Explanation) (api.Explanation, error) {

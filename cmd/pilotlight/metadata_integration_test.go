@@ -48,7 +48,7 @@ config:
 const (
 	wellKnown = "http://169.254.169.254"
 	lifeOf    = "X-aws-ec2-metadata-token-ttl-seconds: "
-	tokenOf   = "X-aws-ec2-metadata-token: "
+	sessionOf = "X-aws-ec2-metadata-token: "
 )
 
 // route has a machine take its address, and its routes, as the client that Debian's
@@ -119,7 +119,7 @@ func TestIntegrationMetadata(t *testing.T) {
 		}
 	})
 
-	t.Run("cloud-init", func(t *testing.T) { l.cloudInit(v1) })
+	t.Run("cloud-init", func(t *testing.T) { l.metadataCloudInit(v1) })
 
 	t.Run("a session ends at the next hop", func(t *testing.T) { l.sessions(v1) })
 
@@ -138,10 +138,10 @@ func TestIntegrationMetadata(t *testing.T) {
 			code, _ := l.ask(v1, "/latest/meta-data/instance-id")
 			return code == "401"
 		})
-		if code, _ := l.ask(v1, "/latest/meta-data/instance-id", "-H", tokenOf+token); code != "200" {
+		if code, _ := l.ask(v1, "/latest/meta-data/instance-id", "-H", sessionOf+token); code != "200" {
 			t.Errorf("with the session of before: %s", code)
 		}
-		if code, _ := l.ask(v2, "/latest/meta-data/instance-id", "-H", tokenOf+token); code != "401" {
+		if code, _ := l.ask(v2, "/latest/meta-data/instance-id", "-H", sessionOf+token); code != "401" {
 			t.Errorf("another machine with it: %s", code)
 		}
 	})
@@ -171,9 +171,9 @@ func (l *lab) manifest(mode string) string {
 	return path
 }
 
-// cloudInit runs Debian's cloud-init in a machine's network, with directories of its
+// metadataCloudInit runs Debian's cloud-init in a machine's network, with directories of its
 // own over those that it writes to.
-func (l *lab) cloudInit(ns string) {
+func (l *lab) metadataCloudInit(ns string) {
 	l.t.Helper()
 	script := filepath.Join(l.dir, "cloud-init.sh")
 	text := `set -e

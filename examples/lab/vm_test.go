@@ -149,6 +149,43 @@ func TestVM(t *testing.T) {
 	l.joins(ctx, t, m)
 }
 
+// TestVMSession boots a virtual machine that says it is one of EC2, on a network where
+// sessions are required: its cloud-init asks before its network is set up, by a DHCP
+// client of its own, and with a session.
+func TestVMSession(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	l, m := newVM(ctx, t, "vm")
+	const other = "ec2c0fee-0000-4000-8000-525400990021"
+	text, err := os.ReadFile(filepath.Join(l.manifests(), "vm.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.NewReplacer("metadata: optional", "metadata: required", m.uuid, other).Replace(string(text))
+	if err := os.WriteFile(filepath.Join(l.manifests(), "vm.yaml"), []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.server.run(ctx, nil, "apply", "-f", l.manifests()); err != nil {
+		t.Fatal(err)
+	}
+	m.uuid = other
+	m.extra = append(m.extra, "-smbios", "type=1,serial="+other)
+	if err := l.turnOn(ctx); err != nil {
+		t.Fatal(err)
+	}
+	l.joins(ctx, t, m)
+	lt := &labTest{lab: l, ctx: ctx}
+	for command, want := range map[string]string{
+		"cat /run/cloud-init/result.json": "DataSourceEc2Local",
+		"curl -s -o /dev/null -w '%{http_code}' http://169.254.169.254/latest/meta-data/hostname": "401",
+		"cloud-init query local_hostname": "v1",
+	} {
+		if got := lt.on(t, m, command); !strings.Contains(got, want) {
+			t.Errorf("%s prints %q, not %q", command, got, want)
+		}
+	}
+}
+
 // reaches logs in to a machine as soon as that can be done, and returns what a script
 // prints that ends well.
 func (l *lab) reaches(ctx context.Context, t *testing.T, m *machine, what, script string) (out string) {
