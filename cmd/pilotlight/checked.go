@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/join"
@@ -14,28 +14,46 @@ import (
 )
 
 // loadManifests reads the manifests of DIR and checks all of them. To make the
-// config of each host is most of that, and of a start; so it is left out where this
-// very program has found that the very same documents are right.
-func loadManifests(dir, data string) (*manifest.Set, error) {
+// config of each host is most of that, and of a start; so it is left out where the
+// very same documents were found to be right before. later reports that it was
+// another version of the program that found it: it is to be looked at again, and need
+// not be waited for, since a config is made when its machine asks anyway.
+func loadManifests(dir, data string) (set *manifest.Set, later bool, err error) {
 	if set, err := manifest.Load(dir); err == nil {
-		digest, err := checkedDigest(set.Documents)
+		docs, program, err := checkedDigests(set.Documents)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		if before, err := os.ReadFile(checkedFile(data)); err == nil && bytes.Equal(before, digest) {
-			return set, nil
+		switch before := readChecked(data); {
+		case before == checkedNote{docs, program}:
+			return set, false, nil
+		case before.docs == docs && len(cluster.Check(set.Documents)) == 0:
+			return set, true, nil
 		}
 	}
 	// With the configs, so that all mistakes come at once.
-	return manifest.LoadWhole(draftVerifier().verify, dir)
+	set, err = manifest.LoadWhole(draftVerifier().verify, dir)
+	return set, false, err
+}
+
+// checkedNote says which documents are right, by the digest of the documents and of
+// the program that found it.
+type checkedNote struct{ docs, program string }
+
+func readChecked(data string) (n checkedNote) {
+	text, err := os.ReadFile(checkedFile(data))
+	if fields := strings.Fields(string(text)); err == nil && len(fields) == 2 {
+		n = checkedNote{fields[0], fields[1]}
+	}
+	return n
 }
 
 // noteChecked notes that documents are right, for the next start. The data directory
 // is locked.
 func noteChecked(docs []cluster.Document, data string) error {
-	digest, err := checkedDigest(docs)
+	of, by, err := checkedDigests(docs)
 	if err == nil {
-		err = join.WriteFile(checkedFile(data), digest, 0o600)
+		err = join.WriteFile(checkedFile(data), []byte(of+" "+by+"\n"), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("note that the manifests are right: %w", err)
@@ -45,25 +63,24 @@ func noteChecked(docs []cluster.Document, data string) error {
 
 func checkedFile(data string) string { return filepath.Join(data, "server", "checked") }
 
-// checkedDigest is of documents and of the program that checks them.
-func checkedDigest(docs []cluster.Document) ([]byte, error) {
-	sum := sha256.New()
+// checkedDigests are of documents, and of the program that checks them.
+func checkedDigests(docs []cluster.Document) (of, by string, err error) {
 	self, err := os.Executable()
-	if err == nil {
-		var info os.FileInfo
-		if info, err = os.Stat(self); err == nil {
-			fmt.Fprintln(sum, version, info.Size(), info.ModTime().UnixNano())
-		}
-	}
 	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
+		return "", "", fmt.Errorf("find this program: %w", err)
 	}
+	info, err := os.Stat(self)
+	if err != nil {
+		return "", "", fmt.Errorf("find this program: %w", err)
+	}
+	program := sha256.Sum256(fmt.Appendln(nil, version, info.Size(), info.ModTime().UnixNano()))
+	sum := sha256.New()
 	for _, d := range docs {
 		body, err := cluster.MarshalDocument(d)
 		if err != nil {
-			return nil, err
+			return "", "", err
 		}
 		sum.Write(body)
 	}
-	return []byte(hex.EncodeToString(sum.Sum(nil)) + "\n"), nil
+	return hex.EncodeToString(sum.Sum(nil)), hex.EncodeToString(program[:]), nil
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pilotlight/pilotlight/assets"
@@ -84,10 +83,12 @@ func (i *images) failure(f cluster.File) error {
 }
 
 // keep forgets what is of no image any more.
-func (i *images) keep(files []cluster.File) {
+func (i *images) keep(files []imageFile) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	maps.DeleteFunc(i.failed, func(f cluster.File, _ error) bool { return !slices.Contains(files, f) })
+	maps.DeleteFunc(i.failed, func(f cluster.File, _ error) bool {
+		return !slices.ContainsFunc(files, func(w imageFile) bool { return w.File == f })
+	})
 }
 
 func (i *images) look() {
@@ -104,67 +105,139 @@ const imagesAgain = 30 * time.Second
 const imagesLook = time.Hour
 
 // keepImages brings the files of every image that is applied into the store, so
-// that the first machine need not wait for them, and removes those of no image.
+// that the first machine need not wait for them, and removes those of no image. Each
+// file is fetched on its own: what is slow holds nothing else back. How many are at a
+// time is for the store to say.
 func (b *bootServices) keepImages(ctx context.Context) {
-	b.images.look()
-	for {
+	f := newFetches(b.fetchFile, b.files.Has)
+	var again <-chan time.Time
+	for retrying := false; ; {
+		files := b.imageFiles()
+		b.images.keep(files)
+		f.start(ctx, files)
+		switch missing := len(f.missing) > 0; {
+		case missing && !retrying:
+			again = time.After(imagesAgain)
+		case missing:
+		case len(f.running) > 0:
+			again = nil // its end wakes
+		default:
+			b.tidyImages()
+			clear(f.there)
+			again = time.After(imagesLook)
+		}
+		retrying = len(f.missing) > 0
 		select {
 		case <-ctx.Done():
 			return
+		case e := <-f.ended:
+			f.end(e)
 		case <-b.images.changed:
-		case <-time.After(imagesLook):
-		}
-		for !b.fetchImages(ctx) {
-			select {
-			case <-ctx.Done():
-				return
-			case <-b.images.changed:
-			case <-time.After(imagesAgain):
-			}
+			f.doubt()
+		case <-again:
+			retrying = false
+			f.doubt()
 		}
 	}
 }
 
-// fetchImages reports whether every file is there.
-func (b *bootServices) fetchImages(ctx context.Context) bool {
-	var (
-		missing atomic.Bool
-		all     sync.WaitGroup
-		files   []cluster.File
-	)
+// imageFile is a file of an image that is applied.
+type imageFile struct {
+	image string
+	field string
+	cluster.File
+}
+
+func (b *bootServices) imageFiles() (files []imageFile) {
 	for _, d := range b.s.Snapshot().Documents(cluster.KindImage) {
 		image := d.(*cluster.Image)
 		for _, f := range image.Files() {
-			files = append(files, f.File)
-			all.Go(func() {
-				_, err := b.files.Fetch(ctx, f.File, nil)
-				if ctx.Err() != nil {
-					return
-				}
-				b.images.note(f.File, err)
-				if err != nil {
-					b.s.log.Error("a file of an image is not there: its machines wait", "image", image.Name, "file", f.Field, "url", f.URL, "err", err)
-					missing.Store(true)
-				}
-			})
+			files = append(files, imageFile{image.Name, f.Field, f.File})
 		}
 	}
-	all.Wait()
+	return files
+}
+
+func (b *bootServices) fetchFile(ctx context.Context, f imageFile) error {
+	_, err := b.files.Fetch(ctx, f.File, nil)
 	if ctx.Err() != nil {
-		return false
+		return ctx.Err()
 	}
-	b.images.keep(files)
-	if missing.Load() {
-		return false
+	b.images.note(f.File, err)
+	if err != nil {
+		b.s.log.Error("a file of an image is not there: its machines wait", "image", f.image, "file", f.field, "url", f.URL, "err", err)
 	}
+	return err
+}
+
+// tidyImages removes what is of no image any more, when every file is there.
+func (b *bootServices) tidyImages() {
 	if !b.images.resolve.TryLock() {
-		return true // who resolves has it done afterwards
+		return // who resolves has it done afterwards
 	}
 	defer b.images.resolve.Unlock()
 	if _, err := b.files.Collect(b.needed()); err != nil {
 		b.s.log.Warn("files of old images are not removed", "err", err)
 	}
-	return true
+}
+
+// fetches are the downloads of images' files. One goroutine has it.
+type fetches struct {
+	fetch   func(context.Context, imageFile) error
+	has     func(cluster.File) bool
+	ended   chan fetchEnd
+	running map[cluster.File]bool
+	there   map[cluster.File]bool // since all were looked at last
+	missing map[cluster.File]bool // that failed, until they are tried again
+}
+
+type fetchEnd struct {
+	file cluster.File
+	err  error
+}
+
+func newFetches(fetch func(context.Context, imageFile) error, has func(cluster.File) bool) *fetches {
+	return &fetches{
+		fetch: fetch, has: has, ended: make(chan fetchEnd),
+		running: map[cluster.File]bool{}, there: map[cluster.File]bool{}, missing: map[cluster.File]bool{},
+	}
+}
+
+// start begins with the files that are neither on their way nor known to be there,
+// and did not fail just now; and forgets failures of files that are not wanted.
+func (f *fetches) start(ctx context.Context, files []imageFile) {
+	wanted := map[cluster.File]bool{}
+	for _, file := range files {
+		one := file.File
+		wanted[one] = true
+		if f.running[one] || f.missing[one] || f.there[one] {
+			continue
+		}
+		f.running[one] = true
+		go func() {
+			err := f.fetch(ctx, file)
+			select {
+			case f.ended <- fetchEnd{one, err}:
+			case <-ctx.Done():
+			}
+		}()
+	}
+	maps.DeleteFunc(f.missing, func(one cluster.File, _ bool) bool { return !wanted[one] })
+}
+
+// doubt has what failed tried again, and what is gone fetched again.
+func (f *fetches) doubt() {
+	clear(f.missing)
+	maps.DeleteFunc(f.there, func(one cluster.File, _ bool) bool { return !f.has(one) })
+}
+
+func (f *fetches) end(e fetchEnd) {
+	delete(f.running, e.file)
+	if e.err != nil {
+		f.missing[e.file] = true
+		return
+	}
+	f.there[e.file] = true
 }
 
 // needed are the files that are kept: those of images that are applied, of boots

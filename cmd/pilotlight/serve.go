@@ -140,10 +140,10 @@ func newLogger(c *cli, format, level string) (*slog.Logger, error) {
 // serve reads the manifests, starts everything, says what it serves, and stops
 // it in order when ctx ends. Where a manifest is wrong nothing is started.
 func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
-	set := new(manifest.Set)
+	set, later := new(manifest.Set), false
 	if o.dir != "" {
 		var err error
-		if set, err = loadManifests(o.dir, o.data); err != nil {
+		if set, later, err = loadManifests(o.dir, o.data); err != nil {
 			return err
 		}
 	}
@@ -158,9 +158,7 @@ func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	if o.dir != "" {
-		if err := noteChecked(set.Documents, o.data); err != nil {
-			log.Warn("the next start checks the manifests again", "err", err)
-		}
+		s.noteManifests(set.Documents, later)
 	}
 	s.describe(c.out)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // no systemd, nobody to tell

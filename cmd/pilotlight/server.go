@@ -31,24 +31,26 @@ import (
 // server is everything that `pilotlight serve` runs. cmd only wires: what is
 // decided is decided in the packages.
 type server struct {
-	o       options
-	log     *slog.Logger
-	cards   atomic.Pointer[[]card] // this machine's
-	data    *dataDir
-	place   place
-	member  *etcd.Member
-	store   *etcd.Store
-	snap    atomic.Pointer[cluster.Snapshot]
-	fellows atomic.Pointer[[]cluster.Server] // that share the etcd
-	changed chan struct{}                    // the control loop looks again
-	metrics *prometheus.Registry
-	intro   *join.Introducer
-	inviter *join.Inviter
-	api     *api.Server
-	boot    *bootServices
-	group   *errgroup.Group
-	stop    context.CancelFunc
-	ends    []func() error // what close does when nothing is served any more
+	o        options
+	log      *slog.Logger
+	cards    atomic.Pointer[[]card] // this machine's
+	data     *dataDir
+	place    place
+	member   *etcd.Member
+	store    *etcd.Store
+	snap     atomic.Pointer[cluster.Snapshot]
+	fellows  atomic.Pointer[[]cluster.Server] // that share the etcd
+	changed  chan struct{}                    // the control loop looks again
+	metrics  *prometheus.Registry
+	intro    *join.Introducer
+	inviter  *join.Inviter
+	api      *api.Server
+	boot     *bootServices
+	verifier verifier
+	group    *errgroup.Group
+	running  context.Context // until the server stops
+	stop     context.CancelFunc
+	ends     []func() error // what close does when nothing is served any more
 
 	certificate atomic.Pointer[tls.Certificate] // what HTTPS answers with
 }
@@ -63,6 +65,7 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 	running, stop := context.WithCancel(ctx)
 	s.stop = stop
 	s.group, running = errgroup.WithContext(running)
+	s.running = running
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -162,8 +165,9 @@ func (s *server) assemble(ctx context.Context) error {
 	}
 	s.intro.OnJoin, s.intro.OnInstalled, s.intro.OnUserdata = s.boot.joined, s.boot.installed, s.boot.pointed
 	s.intro.HasHost = func(h cluster.HostName) bool { _, ok := s.Snapshot().Host(h); return ok }
+	s.verifier = s.boot.verifier()
 	s.api = &api.Server{
-		Applier: api.Applier{Store: s.store, Verify: s.boot.verifier().verify},
+		Applier: api.Applier{Store: s.store, Verify: s.verifier.verify},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
 		Machines: s.boot, Servers: s, Images: imageDesk{s.boot}, Logger: s.log, Running: ctx,
 	}

@@ -20,6 +20,7 @@ type verifier struct {
 	compile func(next *cluster.Snapshot, h *cluster.Host, installer bool) error
 	at      func(*cluster.Network) boot.Server
 	known   *verified
+	workers int // 0: as many as there are processors
 }
 
 // verified are the hosts with which nothing was wrong when they were looked at last,
@@ -114,7 +115,7 @@ func (v verifier) verify(next *cluster.Snapshot, wrong map[cluster.Ref]bool) []c
 	used := map[cluster.Ref]bool{}
 	same, note := v.known.look()
 	hosts := next.Documents(cluster.KindHost)
-	workers := runtime.GOMAXPROCS(0)
+	workers := cmp.Or(v.workers, runtime.GOMAXPROCS(0))
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < len(hosts); i += workers {
