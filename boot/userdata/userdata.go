@@ -77,7 +77,7 @@ func (p Place) Check(l Language) error {
 	case p == NoCloudISO && l == Ignition:
 		return fmt.Errorf("%s does not read a NoCloud seed: take --for qemu, and give QEMU the file with -fw_cfg name=opt/com.coreos/config,file=FILE, or --for raw for any other way", l)
 	case p == QEMU && l == CloudInit:
-		return fmt.Errorf("%s does not read QEMU's -fw_cfg: take --for nocloud-iso, and give QEMU the file with -drive file=FILE,format=raw,media=cdrom", l)
+		return fmt.Errorf("%s does not read QEMU's -fw_cfg: take --for nocloud-iso, and give QEMU the file with -drive file=FILE,format=raw,if=virtio,readonly=on", l)
 	case l == CoreOS && (p == QEMU || p == NoCloudISO):
 		return fmt.Errorf("%s reads neither a NoCloud seed nor QEMU's -fw_cfg: take --for raw, and give the machine a configuration drive with the file as openstack/latest/user_data", l)
 	}

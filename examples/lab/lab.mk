@@ -15,7 +15,7 @@ lab-install: ## two machines are installed to their disks, once each, whatever t
 lab-secure: ## a machine with Secure Boot on boots, and joins, by a signed shim and GRUB (root)
 	go test -tags lab -count=1 -timeout 30m -v -run '^TestSecureBoot$$' ./examples/lab
 
-lab-vm: ## a virtual machine boots from its own disk, and joins by the metadata service (root)
+lab-vm: ## virtual machines boot from their own disks, and join by the metadata service, or by a CD (root)
 	go test -tags lab -count=1 -timeout 40m -v -run '^TestVM' ./examples/lab
 
 lab-prepare: ## make what the lab boots, and boot nothing; for the Vagrantfile (root)

@@ -21,7 +21,9 @@ func TestVMSeed(t *testing.T) {
 	if _, err := l.server.run(ctx, nil, "userdata", "v1", "--for", "nocloud-iso", "-o", iso); err != nil {
 		t.Fatal(err)
 	}
-	m.extra = append(m.extra, "-drive", "file="+iso+",format=raw,media=cdrom,readonly=on")
+	// As a disk: in QEMU's CD drive, cloud-init did not find it with Debian's kernel
+	// for clouds.
+	m.extra = append(m.extra, "-drive", "file="+iso+",format=raw,if=virtio,readonly=on")
 	if err := l.turnOn(ctx); err != nil {
 		t.Fatal(err)
 	}
