@@ -167,7 +167,7 @@ func TestFellowThatHangs(t *testing.T) {
 	}))
 	defer stuck.Close()
 	defer close(over)
-	two := serve(t, t.TempDir(), &Fellows{Client: &http.Client{Transport: as("fellow")}, At: func() []string { return []string{stuck.URL, one.URL} }, Patience: 100 * time.Millisecond})
+	two := serve(t, t.TempDir(), &Fellows{Client: &http.Client{Transport: as("fellow")}, At: func() []string { return []string{stuck.URL, one.URL} }, Patience: 2 * time.Second})
 	if err := pull(image(t, two, img, "a/web"), "puller"); err != nil {
 		t.Error(err)
 	}
