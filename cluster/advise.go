@@ -32,7 +32,7 @@ func adviseFirewalls(s *Snapshot) (out []Problem) {
 				continue
 			}
 			n, _ := s.NetworkOf(h.Address)
-			t, err := s.Target(h, n)
+			t, err := s.Parts(h, n)
 			if err != nil || t.Profile.Firewall == nil {
 				continue
 			}

@@ -8,7 +8,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/pilotlight/pilotlight/cluster"
-	"github.com/pilotlight/pilotlight/ignition/netplan"
 )
 
 // systemUnits is where an operator's units are.
@@ -41,10 +40,6 @@ func (e *cloudEditor) inCloud(what, name string) bool {
 
 // add adds to an operator's #cloud-config, in which none of it is.
 func (e *cloudEditor) add(a *additions) {
-	if e.coreos && a.Network != nil {
-		a = a.withNetworkFiles(netplan.Networkd)
-		a.Units = append(slices.Clone(a.Units), cluster.CommonUnit{Name: "systemd-networkd.service"})
-	}
 	e.addUsers(a.Users)
 	if len(a.Files) > 0 {
 		list := e.list(e.root, "write_files")
@@ -93,9 +88,7 @@ func (e *cloudEditor) user(u cluster.CommonUser) *yaml.Node {
 	text("gecos", u.Comment)
 	text("homedir", u.Home)
 	text("shell", u.Shell)
-	if u.UID != nil && e.coreos {
-		e.refuse(nil, "", "common: user %s has a uid, which coreos-cloudinit cannot give: take it out", u.Name)
-	} else if u.UID != nil {
+	if u.UID != nil {
 		set("uid", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(*u.UID)})
 	}
 	if len(u.Groups) > 0 {
@@ -159,7 +152,7 @@ func (e *cloudEditor) file(f addedFile) *yaml.Node {
 }
 
 // addCoreOSUnits adds units to coreos.units; one that says nothing is restarted.
-func (e *cloudEditor) addCoreOSUnits(units []cluster.CommonUnit) {
+func (e *cloudEditor) addCoreOSUnits(units []addedUnit) {
 	list := e.coreOSUnits()
 	if list == nil {
 		return
@@ -194,7 +187,7 @@ func (e *cloudEditor) addCoreOSUnits(units []cluster.CommonUnit) {
 
 // addUnitFiles writes units for cloud-init, which knows none, and has systemd take
 // them. It does not wait for them: the first boot would not end before they did.
-func (e *cloudEditor) addUnitFiles(units []cluster.CommonUnit) {
+func (e *cloudEditor) addUnitFiles(units []addedUnit) {
 	list, run := e.list(e.root, "write_files"), e.list(e.root, "runcmd")
 	put := func(at, contents string) {
 		list.Content = append(list.Content, cloudFile(at, "0644", literal(contents)))

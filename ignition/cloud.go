@@ -216,8 +216,11 @@ func (e *cloudEditor) addOwn(in *Input, agentConfig []byte, added *additions) {
 	if !e.coreos {
 		e.checkCloudInit()
 	}
+	if e.coreos {
+		added = added.forCoreOS()
+	}
 	p := in.part(added)
-	if clashes := added.clashes(e.text, p, e.inCloud); len(clashes) > 0 {
+	if clashes := added.clashes(e.text, p, e.coreos, e.inCloud); len(clashes) > 0 {
 		e.problems = append(e.problems, clashes...)
 	} else {
 		e.add(added)

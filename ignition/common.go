@@ -16,7 +16,7 @@ import (
 type additions struct {
 	Users []cluster.CommonUser
 	Files []addedFile
-	Units []cluster.CommonUnit
+	Units []addedUnit
 
 	Network *netplan.Config // nil: as the system does
 }
@@ -29,6 +29,12 @@ func (a *additions) none() bool {
 // addedFile is a file, and the field of the profile that it comes from.
 type addedFile struct {
 	cluster.CommonFile
+	field string
+}
+
+// addedUnit is a unit, and the field of the profile that it comes from.
+type addedUnit struct {
+	cluster.CommonUnit
 	field string
 }
 
@@ -97,9 +103,12 @@ func (a *additions) addCommon(in *Input) (problems []Problem) {
 		*t.value = rendered
 		problems = append(problems, bad...)
 	}
-	a.Users, a.Units = c.Users, c.Units
+	a.Users = c.Users
+	for i, u := range c.Units {
+		a.Units = append(a.Units, addedUnit{u, fmt.Sprintf("common.units[%d].name", i)})
+	}
 	for i, f := range c.Files {
-		a.Files = append(a.Files, addedFile{f, fmt.Sprintf("common.files[%d]", i)})
+		a.Files = append(a.Files, addedFile{f, fmt.Sprintf("common.files[%d].path", i)})
 	}
 	for i, u := range c.Users {
 		if u.Sudo {
@@ -123,8 +132,8 @@ func cloneCommon(c *cluster.Common) *cluster.Common {
 }
 
 // clashes are the additions that pilotlight's own part, or the operator's config in
-// the same language, would write too.
-func (a *additions) clashes(t text, p part, wrote func(what, name string) bool) (problems []Problem) {
+// the same language, would write too, and what coreos-cloudinit cannot say.
+func (a *additions) clashes(t text, p part, coreOS bool, wrote func(what, name string) bool) (problems []Problem) {
 	add := func(field, format string, args ...any) {
 		t.field = field
 		problems = append(problems, t.problem(0, "", format, args...))
@@ -133,26 +142,28 @@ func (a *additions) clashes(t text, p part, wrote func(what, name string) bool) 
 	for _, f := range a.Files {
 		for _, own := range p.paths() {
 			if overlaps(own, f.Path, true) {
-				add(f.field+".path", "%s is written by pilotlight: take it out%s", f.Path, instead(own))
+				add(f.field, "%s is written by pilotlight: take it out%s", f.Path, instead(own))
 			}
 		}
 		if wrote("file", path.Clean(f.Path)) {
-			add(f.field+".path", both, f.Path)
+			add(f.field, both, f.Path)
 		}
 	}
 	unit, _ := p.unit()
-	for i, u := range a.Units {
-		at := fmt.Sprintf("common.units[%d].name", i)
+	for _, u := range a.Units {
 		switch {
 		case u.Name == unit && (u.Contents != "" || u.Enabled || u.Mask):
-			add(at, "%s is pilotlight's unit: take it out, or write only its dropins:", u.Name)
+			add(u.field, "%s is pilotlight's unit: take it out, or write only its dropins:", u.Name)
 		case wrote("unit", u.Name):
-			add(at, both, u.Name)
+			add(u.field, both, u.Name)
 		}
 	}
 	for i, u := range a.Users {
 		if wrote("user", u.Name) {
 			add(fmt.Sprintf("common.users[%d].name", i), both, u.Name)
+		}
+		if u.UID != nil && coreOS {
+			add(fmt.Sprintf("common.users[%d].uid", i), "coreos-cloudinit, for which a config with coreos: is, cannot give a user's number: take it out")
 		}
 	}
 	return problems

@@ -195,7 +195,10 @@ func TestCommonMistakes(t *testing.T) {
 		{"coreos-cloudinit's users have no number", func(p *cluster.Profile, _ *cluster.Host) {
 			p.Config = cluster.Config{CloudConfig: "#cloud-config\ncoreos: {}\n"}
 			p.Common.Users[0].UID = num(2000)
-		}, []string{"user alice has a uid"}},
+		}, []string{"common.users[0].uid: coreos-cloudinit"}},
+		{"a network file that coreos-cloudinit's config has too", func(p *cluster.Profile, _ *cluster.Host) {
+			p.Config = cluster.Config{CloudConfig: "#cloud-config\ncoreos:\n  units:\n    - {name: pilotlight-firewall.service, command: start}\nwrite_files:\n  - {path: /etc/systemd/network/10-pilotlight-lan0.network, content: x}\n"}
+		}, []string{"network_config: /etc/systemd/network/10-pilotlight-lan0.network is in", "firewall: pilotlight-firewall.service is in"}},
 		{"who sets up the network is not known", func(p *cluster.Profile, _ *cluster.Host) {
 			p.Config = cluster.Config{Ignition: `{"ignition": {"version": "3.3.0"}}` + "\n"}
 		}, []string{"network_config: what sets up the network on this host is not known"}},

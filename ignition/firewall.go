@@ -39,7 +39,7 @@ RequiredBy=` + AgentUnit + `
 
 func (a *additions) addFirewall(p *cluster.Profile, f *cluster.Firewall) {
 	a.Files = append(a.Files, addedFile{cluster.CommonFile{Path: FirewallFile, Mode: "0644", Contents: nftables(p.Name, f)}, "firewall"})
-	a.Units = append(a.Units, cluster.CommonUnit{Name: FirewallUnit, Enabled: true, Contents: firewallUnitText})
+	a.Units = append(a.Units, addedUnit{cluster.CommonUnit{Name: FirewallUnit, Enabled: true, Contents: firewallUnitText}, "firewall"})
 }
 
 // nftables is a firewall as nft reads it. It is a table of its own, put in place

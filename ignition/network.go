@@ -103,6 +103,17 @@ func (a *additions) forIgnition(in *Input, rendered string) (*additions, []Probl
 	return a.withNetworkFiles(r), nil
 }
 
+// forCoreOS returns the additions with the network as files, which coreos-cloudinit
+// writes when networkd runs already.
+func (a *additions) forCoreOS() *additions {
+	if a.Network == nil {
+		return a
+	}
+	a = a.withNetworkFiles(netplan.Networkd)
+	a.Units = append(slices.Clone(a.Units), addedUnit{cluster.CommonUnit{Name: "systemd-networkd.service"}, networkField})
+	return a
+}
+
 func (a *additions) withNetworkFiles(r netplan.Renderer) *additions {
 	out := *a
 	out.Network = nil

@@ -108,7 +108,7 @@ func (s *shape) draw(rendered string, at lines, p part, keys []string) (body []b
 	if s.problems = append(s.problems, conflicts(s.text, p, &cfg, written{rendered, at})...); s.bad() {
 		return nil, n, false
 	}
-	if s.problems = append(s.problems, p.added.clashes(s.text, p, inIgnition(&cfg))...); s.bad() {
+	if s.problems = append(s.problems, p.added.clashes(s.text, p, false, inIgnition(&cfg))...); s.bad() {
 		return nil, n, false
 	}
 	cfg = p.added.ignition(cfg)

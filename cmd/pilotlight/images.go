@@ -110,6 +110,7 @@ const imagesLook = time.Hour
 // time is for the store to say.
 func (b *bootServices) keepImages(ctx context.Context) {
 	f := newFetches(b.fetchFile, b.files.Has)
+	defer f.all.Wait()
 	var again <-chan time.Time
 	for retrying := false; ; {
 		files := b.imageFiles()
@@ -185,6 +186,7 @@ func (b *bootServices) tidyImages() {
 type fetches struct {
 	fetch   func(context.Context, imageFile) error
 	has     func(cluster.File) bool
+	all     sync.WaitGroup // each ends with the context that it was started with
 	ended   chan fetchEnd
 	running map[cluster.File]bool
 	there   map[cluster.File]bool // since all were looked at last
@@ -214,13 +216,13 @@ func (f *fetches) start(ctx context.Context, files []imageFile) {
 			continue
 		}
 		f.running[one] = true
-		go func() {
+		f.all.Go(func() {
 			err := f.fetch(ctx, file)
 			select {
 			case f.ended <- fetchEnd{one, err}:
 			case <-ctx.Done():
 			}
-		}()
+		})
 	}
 	maps.DeleteFunc(f.missing, func(one cluster.File, _ bool) bool { return !wanted[one] })
 }
