@@ -395,6 +395,9 @@ BOUND|RENEW|REBIND|REBOOT) ip addr replace "$new_ip_address/16" dev "$interface"
 RELEASE) ip addr flush dev "$interface" ;;
 esac
 `
+	if _, err := os.Stat(name); err == nil {
+		return name // a client that ends may run it still, and it cannot be written then
+	}
 	if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
 		l.t.Fatal(err)
 	}

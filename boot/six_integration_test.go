@@ -27,6 +27,9 @@ BOUND6|RENEW6|REBIND6) ip -6 addr replace "$new_ip6_address/128" dev "$interface
 RELEASE6|STOP6|EXPIRE6) ip -6 addr flush scope global dev "$interface" ;;
 esac
 `
+	if _, err := os.Stat(name); err == nil {
+		return name // a client that ends may run it still, and it cannot be written then
+	}
 	if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
 		b.t.Fatal(err)
 	}
