@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pilotlight/pilotlight/cluster"
@@ -38,7 +39,7 @@ RequiredBy=` + AgentUnit + `
 `
 
 func (a *additions) addFirewall(p *cluster.Profile, f *cluster.Firewall) {
-	a.Files = append(a.Files, addedFile{cluster.CommonFile{Path: FirewallFile, Mode: "0644", Contents: nftables(p.Name, f)}, "firewall"})
+	a.Files = append(a.Files, addedFile{cluster.CommonFile{Path: FirewallFile, Mode: "0644", Contents: nftables(p.Name, f, a.Network.Names())}, "firewall"})
 	a.Units = append(a.Units, addedUnit{cluster.CommonUnit{Name: FirewallUnit, Enabled: true, Contents: firewallUnitText}, "firewall"})
 }
 
@@ -50,7 +51,9 @@ func (a *additions) addFirewall(p *cluster.Profile, f *cluster.Firewall) {
 // container's already: the port that was asked for is the connection's original
 // one. Accepting here leaves it to Docker's own tables, dropping is the end
 // (nftables, "Configuring chains": a drop ends, an accept only a chain).
-func nftables(profile string, f *cluster.Firewall) string {
+//
+// The host's own interfaces are none of Docker's, whatever they are called.
+func nftables(profile string, f *cluster.Firewall, own []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, nftHead, profile)
 	for _, r := range f.Allow {
@@ -66,7 +69,8 @@ func nftables(profile string, f *cluster.Firewall) string {
 	b.WriteString("\t}\n\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n")
 	b.WriteString("\t\tct state established,related accept\n\t\tct state invalid drop\n")
 	b.WriteString(trusted)
-	b.WriteString(nftForward)
+	b.WriteString(fromContainers(own))
+	b.WriteString("\t\tct status dnat jump allowed\n")
 	b.WriteString("\t}\n}\n")
 	return b.String()
 }
@@ -89,13 +93,29 @@ const nftInput = `		icmp type { echo-request, destination-unreachable, time-exce
 		jump allowed
 `
 
-// nftForward: containers may go out, and what was meant for a published port has
-// been rewritten by then.
-const nftForward = `		iifname "docker0" accept
-		iifname "docker_gwbridge" accept
-		iifname "br-*" accept
-		ct status dnat jump allowed
-`
+// dockers are Docker's bridges, its networks' last.
+var dockers = []string{"docker0", "docker_gwbridge", "br-*"}
+
+// fromContainers lets containers out. What was meant for a published port has been
+// rewritten by then, and comes after it.
+func fromContainers(own []string) string {
+	var b strings.Builder
+	for _, name := range dockers {
+		var but []string
+		prefix, pattern := strings.CutSuffix(name, "*")
+		for _, o := range own {
+			if o == name || pattern && strings.HasPrefix(o, prefix) {
+				but = append(but, strconv.Quote(o))
+			}
+		}
+		fmt.Fprintf(&b, "\t\tiifname %q", name)
+		if len(but) > 0 {
+			fmt.Fprintf(&b, " iifname != { %s }", strings.Join(but, ", "))
+		}
+		b.WriteString(" accept\n")
+	}
+	return b.String()
+}
 
 func trustedLines(names []string) string {
 	var b strings.Builder

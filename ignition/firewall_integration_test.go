@@ -74,19 +74,22 @@ func listen(t *testing.T, namespace, address string) {
 	}()
 }
 
-// firewallLab is a host between two networks, with a bridge of containers behind it
-// and, in nat, the rules with which Docker publishes two ports of one of them.
+// firewallLab is a host between two networks, one of them by a bridge that is called as
+// Docker's are, with a bridge of containers behind it and, in nat, the rules with which Docker publishes two ports of one of them.
 const firewallLab = `
 for n in office world host box; do ip netns add plfw-$n; ip -n plfw-$n link set lo up; done
 ip link add w0 netns plfw-office type veth peer name off0 netns plfw-host
-ip link add w0 netns plfw-world type veth peer name wor0 netns plfw-host
+ip link add w0 netns plfw-world type veth peer name port0 netns plfw-host
+ip -n plfw-host link add br-wor0 type bridge
+ip -n plfw-host link set port0 master br-wor0
+ip -n plfw-host link set port0 up
 ip link add w0 netns plfw-box type veth peer name box0 netns plfw-host
 ip -n plfw-host link add docker0 type bridge
 ip -n plfw-host link set box0 master docker0
 ip -n plfw-host addr add 10.90.0.1/24 dev off0
-ip -n plfw-host addr add 10.91.0.1/24 dev wor0
+ip -n plfw-host addr add 10.91.0.1/24 dev br-wor0
 ip -n plfw-host addr add 172.30.0.1/16 dev docker0
-for i in off0 wor0 box0 docker0; do ip -n plfw-host link set $i up; done
+for i in off0 br-wor0 box0 docker0; do ip -n plfw-host link set $i up; done
 ip -n plfw-office addr add 10.90.0.2/24 dev w0
 ip -n plfw-world addr add 10.91.0.2/24 dev w0
 ip -n plfw-box addr add 172.30.0.2/16 dev w0
@@ -123,7 +126,7 @@ func TestIntegrationFirewall(t *testing.T) {
 		{Ports: []cluster.PortRange{{First: 53, Last: 60}, {First: 55, Last: 70}}, Protocol: cluster.UDP, From: sources4("10.0.0.0/8", "10.1.0.0/16", "fd00::/8", "10.1.0.0/16")},
 	}}
 	file := filepath.Join(t.TempDir(), "firewall.nft")
-	if err := os.WriteFile(file, []byte(nftables("web", f)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(nftables("web", f, []string{"br-wor0", "off0"})), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	listen(t, "plfw-host", ":22")

@@ -277,6 +277,21 @@ func (c *Config) members() map[string]*member {
 	return out
 }
 
+// Names returns what its interfaces are called, as far as that is known, sorted.
+func (c *Config) Names() []string {
+	if c == nil {
+		return nil
+	}
+	names := c.ids()
+	for _, e := range c.Ethernets {
+		if name := e.device(); name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // ids returns the names of all entries, sorted.
 func (c *Config) ids() []string {
 	ids := slices.Concat(slices.Collect(maps.Keys(c.Ethernets)), slices.Collect(maps.Keys(c.Bonds)),
