@@ -2,10 +2,13 @@ package ignition
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gopkg.in/yaml.v3"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -233,5 +236,40 @@ func TestCommonIsNotTheInstallers(t *testing.T) {
 	b, err := c.Render("")
 	if err != nil || strings.Contains(string(b), "alice") {
 		t.Errorf("%v:\n%s", err, b)
+	}
+}
+
+// A file has the text that was written, whatever it begins and ends with.
+func TestCommonFileIsAsWritten(t *testing.T) {
+	texts := []string{"\n", "\n\na\n", "\n  a\nb\n", "  a\n b", "a\n\n\n", "\ta \n", " ", "a\r\nb\r\n", "\u2028a\n", "a\n\u0085b\n", "- a: b\n", "\ufeffa\n", "x\n \n", "\x01\n"}
+	in := commonInput(cluster.Config{CloudConfig: "#cloud-config\nwrite_files:\n  - path: /own\n    content: |\n\n      a\n  - path: /folded\n    content: >\n\n      a\n"})
+	p := *in.Target.Profile
+	p.Common = &cluster.Common{}
+	for i, text := range texts {
+		p.Common.Files = append(p.Common.Files, cluster.CommonFile{Path: fmt.Sprintf("/srv/%d", i), Contents: text})
+	}
+	in.Target.Profile = &p
+	c, err := Compile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := c.RenderCloudConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		WriteFiles []struct{ Path, Content string } `yaml:"write_files"`
+	}
+	if err := yaml.Unmarshal(body, &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range got.WriteFiles {
+		var i int
+		if n, _ := fmt.Sscanf(f.Path, "/srv/%d", &i); n == 1 && f.Content != texts[i] {
+			t.Errorf("%q became %q", texts[i], f.Content)
+		}
+		if own := f.Path == "/own" || f.Path == "/folded"; own && f.Content != "\na\n" {
+			t.Errorf("%s of the operator's config became %q", f.Path, f.Content)
+		}
 	}
 }
