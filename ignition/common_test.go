@@ -202,6 +202,27 @@ func TestCommonMistakes(t *testing.T) {
 		{"a network file that coreos-cloudinit's config has too", func(p *cluster.Profile, _ *cluster.Host) {
 			p.Config = cluster.Config{CloudConfig: "#cloud-config\ncoreos:\n  units:\n    - {name: pilotlight-firewall.service, command: start}\nwrite_files:\n  - {path: /etc/systemd/network/10-pilotlight-lan0.network, content: x}\n"}
 		}, []string{"network_config: /etc/systemd/network/10-pilotlight-lan0.network is in", "firewall: pilotlight-firewall.service is in"}},
+		{"what the profile's own words write twice", func(p *cluster.Profile, _ *cluster.Host) {
+			p.Config = cluster.Config{CloudConfig: "#cloud-config\n"}
+			p.Common.Files = []cluster.CommonFile{
+				{Path: FirewallFile, Contents: "flush ruleset\n"}, {Path: "/etc/sudoers.d/pilotlight-alice"}, {Path: "/etc/systemd/system/hello.service"},
+				{Path: "/srv/a"}, {Path: "/srv/a/b"},
+			}
+			p.Common.Units = append(p.Common.Units, cluster.CommonUnit{Name: FirewallUnit, Mask: true})
+		}, []string{
+			"common.files[0].path: /etc/pilotlight/firewall.nft is written because of firewall, too",
+			"common.files[1].path: /etc/sudoers.d/pilotlight-alice is written because of common.users[0].sudo, too",
+			"common.files[2].path: /etc/systemd/system/hello.service is written because of common.units[0].name, too",
+			"common.files[3].path: /srv/a is a file, and /srv/a/b of common.files[4].path is below it",
+			"common.units[3].name: pilotlight-firewall.service is written because of firewall, too",
+		}},
+		{"what the profile's own words write twice, in Ignition", func(p *cluster.Profile, _ *cluster.Host) {
+			p.Common.Files = append(p.Common.Files, cluster.CommonFile{Path: "/etc/systemd/network/10-pilotlight-lan0.network"})
+			p.Common.Units = append(p.Common.Units, cluster.CommonUnit{Name: FirewallUnit, Dropins: []cluster.CommonDropin{{Name: "a.conf", Contents: "[Unit]\n"}}})
+		}, []string{
+			"common.files[3].path: /etc/systemd/network/10-pilotlight-lan0.network is written because of network_config, too",
+			"common.units[3].name: pilotlight-firewall.service is written because of firewall, too",
+		}},
 		{"who sets up the network is not known", func(p *cluster.Profile, _ *cluster.Host) {
 			p.Config = cluster.Config{Ignition: `{"ignition": {"version": "3.3.0"}}` + "\n"}
 		}, []string{"network_config: what sets up the network on this host is not known"}},
