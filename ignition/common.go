@@ -81,11 +81,11 @@ func (in *Input) additions() (*additions, []Problem) {
 	if in.Installer != nil {
 		return a, nil
 	}
-	problems := a.addCommon(in)
+	problems := append(a.addCommon(in), a.addNetwork(in)...)
 	if f := p.Firewall; f != nil {
 		a.addFirewall(p, f)
 	}
-	return a, append(problems, a.addNetwork(in)...)
+	return a, problems
 }
 
 func (a *additions) addCommon(in *Input) (problems []Problem) {
