@@ -17,12 +17,14 @@ const (
 )
 
 // firewallUnitText puts the firewall up before the network is, and before anything
-// that listens. The agent does not start without it: a host whose firewall is
+// that listens; and behind the distribution's own, which begins by throwing every
+// table away (Debian's /etc/nftables.conf). The agent does not start without it: a host whose firewall is
 // broken is missed rather than open.
 const firewallUnitText = `[Unit]
 Description=Firewall of pilotlight
 DefaultDependencies=no
-After=local-fs.target systemd-modules-load.service
+After=local-fs.target systemd-modules-load.service nftables.service
+ReloadPropagatedFrom=nftables.service
 Before=network-pre.target docker.service ` + AgentUnit + ` shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
