@@ -24,6 +24,10 @@ type Applier struct {
 	// Verify finds what cluster.Check cannot know: whether configs render. wrong are
 	// the documents in which there are mistakes already. It may be nil.
 	Verify func(next *cluster.Snapshot, wrong map[cluster.Ref]bool) []cluster.Problem
+
+	// Compare says how what hosts are told would change: those that are named, or
+	// all. It may be nil.
+	Compare func(base, next *cluster.Snapshot, named []cluster.HostName) []ConfigChange
 }
 
 const applyTries = 5
@@ -34,14 +38,14 @@ const NothingToDelete = "there is none to delete"
 // Apply brings the store to where docs are as given and those of remove are
 // gone, and says in the audit that actor did. Problems are mistakes of the
 // operator's, and nothing was written.
-func (a *Applier) Apply(ctx context.Context, actor string, docs []cluster.Document, remove []cluster.Ref, dryRun bool) (ApplyResponse, error) {
+func (a *Applier) Apply(ctx context.Context, actor string, docs []cluster.Document, remove []cluster.Ref) (ApplyResponse, error) {
 	for try := 1; ; try++ {
 		base, err := a.Store.Load(ctx)
 		if err != nil {
 			return ApplyResponse{}, err
 		}
 		out, put, gone, err := a.plan(base, docs, remove)
-		if err != nil || dryRun || len(out.Problems) > 0 || len(put)+len(gone) == 0 {
+		if err != nil || len(out.Problems) > 0 || len(put)+len(gone) == 0 {
 			return out, err
 		}
 		err = a.Store.Apply(ctx, base, put, gone, auditOf(actor, out.Changes, time.Now()))
@@ -60,6 +64,20 @@ func auditOf(actor string, changes []Change, at time.Time) (out []cluster.AuditE
 		}
 	}
 	return out
+}
+
+// DryRun says what Apply would do, and what becomes of the hosts' configs: of those
+// that are named, or of all.
+func (a *Applier) DryRun(ctx context.Context, docs []cluster.Document, remove []cluster.Ref, named []cluster.HostName) (ApplyResponse, error) {
+	base, err := a.Store.Load(ctx)
+	if err != nil {
+		return ApplyResponse{}, err
+	}
+	out, put, gone, err := a.plan(base, docs, remove)
+	if err == nil && a.Compare != nil && len(out.Problems) == 0 && len(put)+len(gone) > 0 {
+		out.Configs = a.Compare(base, base.With(base.Revision(), put, gone), named)
+	}
+	return out, err
 }
 
 // plan says what would change, and what is wrong with it.
