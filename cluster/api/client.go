@@ -43,6 +43,12 @@ func (c *Client) Diff(ctx context.Context, docs []cluster.Document, hosts []clus
 	return c.apply(ctx, docs, ApplyRequest{DryRun: true, Hosts: hosts})
 }
 
+// Check says what is wrong with documents, beside what was wrong with some of them
+// already.
+func (c *Client) Check(ctx context.Context, docs []cluster.Document, wrong []cluster.Ref) (ApplyResponse, error) {
+	return c.apply(ctx, docs, ApplyRequest{DryRun: true, Wrong: wrong})
+}
+
 func (c *Client) apply(ctx context.Context, docs []cluster.Document, in ApplyRequest) (out ApplyResponse, err error) {
 	for _, d := range docs {
 		body, err := cluster.MarshalDocument(d)

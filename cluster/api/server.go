@@ -173,7 +173,7 @@ func (s *Server) apply(r *http.Request, actor string) (any, error) {
 		docs[i] = d
 	}
 	if in.DryRun {
-		return s.Applier.DryRun(r.Context(), docs, in.Delete, in.Hosts)
+		return s.Applier.DryRun(r.Context(), docs, in)
 	}
 	return s.Applier.Apply(r.Context(), actor, docs, in.Delete)
 }

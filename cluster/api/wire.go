@@ -22,6 +22,10 @@ type ApplyRequest struct {
 	// Hosts are those whose configs are compared in a dry run, in full; none means
 	// all, and only how long a new one is.
 	Hosts []cluster.HostName `json:"hosts,omitempty"`
+
+	// Wrong are documents in which mistakes were found already: a dry run says what
+	// is wrong with the rest.
+	Wrong []cluster.Ref `json:"wrong,omitempty"`
 }
 
 // What an apply does to one document.

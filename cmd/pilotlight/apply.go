@@ -56,11 +56,20 @@ func filesFlag(cmd *cobra.Command, files *[]string) {
 	cmd.Flags().StringSliceVarP(files, "file", "f", nil, "a manifest, a directory with all its *.yaml and *.yml, or - for standard input; may be repeated")
 }
 
-// load reads manifests, of which - is standard input.
+// load reads manifests, in which nothing may be wrong.
 func (c *cli) load(files []string) (*manifest.Set, error) {
+	set, err := c.read(files)
+	if err == nil {
+		err = set.Whole(nil)
+	}
+	return set, err
+}
+
+// read reads manifests, of which - is standard input.
+func (c *cli) read(files []string) (*manifest.Set, error) {
 	i := slices.Index(files, "-")
 	if i < 0 {
-		return manifest.Load(files...)
+		return manifest.Read(files...)
 	}
 	if len(files) > 1 {
 		return nil, usageError{errors.New("-f - is all that is applied: put the files into it, or leave it out")}
@@ -69,11 +78,11 @@ func (c *cli) load(files []string) (*manifest.Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read standard input: %w", err)
 	}
-	return manifest.Parse("-", text)
+	return manifest.ReadText("-", text), nil
 }
 
 func (c *cli) apply(ctx context.Context, files []string) error {
-	client, set, err := c.toApply(files)
+	client, set, err := c.toApply(ctx, files)
 	if err != nil {
 		return err
 	}
@@ -86,7 +95,7 @@ func (c *cli) apply(ctx context.Context, files []string) error {
 }
 
 func (c *cli) diff(ctx context.Context, files, hosts []string) error {
-	client, set, err := c.toApply(files)
+	client, set, err := c.toApply(ctx, files)
 	if err != nil {
 		return err
 	}
@@ -115,17 +124,27 @@ func (c *cli) diff(ctx context.Context, files, hosts []string) error {
 	return nil
 }
 
-// toApply reads what is to be applied.
-func (c *cli) toApply(files []string) (*api.Client, *manifest.Set, error) {
+// toApply reads what is to be applied. Where something cannot be read the server is
+// asked what is wrong with the rest, so that all mistakes come at once.
+func (c *cli) toApply(ctx context.Context, files []string) (*api.Client, *manifest.Set, error) {
 	if len(files) == 0 {
 		return nil, nil, usageError{errors.New("say what to apply: -f DIR, -f FILE, or -f - for standard input")}
 	}
-	set, err := c.load(files)
+	set, err := c.read(files)
 	if err != nil {
 		return nil, nil, err
 	}
 	client, err := c.client()
-	return client, set, err
+	wrong := set.Wrong()
+	if set.Whole(nil) == nil {
+		return client, set, err
+	}
+	if err == nil {
+		if out, err := client.Check(ctx, set.Documents, wrong); err == nil {
+			return nil, nil, set.Whole(out.Problems)
+		}
+	}
+	return nil, nil, set.Whole(nil)
 }
 
 // applied says what an apply did, or would do, and counts the changes.
