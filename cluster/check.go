@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -422,28 +423,32 @@ func (c *checker) target(h *Host) {
 		if _, err := c.snap.Parts(h, n); !errors.As(err, &none) { // what is missing is said where it is named
 			taken = true
 		}
-		if h.Profile == "" {
-			c.tie(h, n)
-		}
+		c.tie(h, n)
 	}
 	if !taken {
 		c.add("profile", "is missing and no group takes this host: set profile:, or apply a group whose match: takes it")
 	}
 }
 
+// tie refuses to choose between groups. A host with a profile of its own gets their
+// variables and keys still, so there it matters when these differ.
 func (c *checker) tie(h *Host, n *Network) {
-	var best *Group
-	for _, g := range c.snap.groups {
-		if !g.Match.takes(h, n) {
-			continue
+	all := c.snap.GroupsOf(h, n)
+	var tied []string
+	same := true
+	for _, g := range all {
+		if g.Match.specificity() != all[0].Match.specificity() {
+			break
 		}
-		if best == nil {
-			best = g
-			continue
-		}
-		if g.Match.specificity() == best.Match.specificity() {
-			c.add("profile", "groups %s and %s both take this host and neither is more specific: set profile: here, or narrow one's match:", best.Name, g.Name)
-		}
-		return
+		tied = append(tied, g.Name)
+		same = same && reflect.DeepEqual(g.Variables, all[0].Variables) && slices.Equal(g.SSHKeys, all[0].SSHKeys)
+	}
+	last := len(tied) - 1
+	switch {
+	case last < 1 || h.Profile != "" && same:
+	case h.Profile == "":
+		c.add("profile", "groups %s and %s take this host and none is more specific: set profile: here, or narrow match: of %s", strings.Join(tied[:last], ", "), tied[last], tied[0])
+	default:
+		c.add("profile", "groups %s and %s take this host, none is more specific, and their variables: or ssh_keys: differ: narrow match: of %s", strings.Join(tied[:last], ", "), tied[last], tied[0])
 	}
 }
