@@ -80,9 +80,7 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 	level := zap.NewAtomicLevelAt(zap.ErrorLevel)
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{level, c.Logger}))
 	e, err := embed.StartEtcd(cfg)
-	// Who joins compares the members that it was told with what one of them says, and
-	// that one may not know of it yet: a learner, say.
-	for try := 0; err != nil && c.Join != "" && try < joinTries && strings.Contains(err.Error(), "member count is unequal"); try++ {
+	for try := 0; err != nil && c.Join != "" && try < joinTries && passes(err); try++ {
 		pause(ctx, time.Second)
 		e, err = embed.StartEtcd(cfg)
 	}
@@ -100,6 +98,19 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// passes reports whether what stands in the way of a member that joins goes away by
+// itself, maybe: it compares the members and versions that it was told with what others
+// say, and these may not know of it yet (a learner, say), or be away or too busy to
+// answer in the second that etcd has for them.
+func passes(err error) bool {
+	for _, s := range []string{"member count is unequal", "incompatible with current running cluster", "could not retrieve cluster information"} {
+		if strings.Contains(err.Error(), s) {
+			return true
+		}
+	}
+	return false
 }
 
 // ready waits until the member answers. One of several waits for most of the

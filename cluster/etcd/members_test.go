@@ -337,6 +337,27 @@ func load(t *testing.T, s *Store) *cluster.Snapshot {
 	return snap
 }
 
+// A server that joins may find the others away, or busy, for a moment.
+func TestJoinsWhileTheOthersRestart(t *testing.T) {
+	a, first := several(t)
+	s := *a
+	var err error
+	s.config.Name, s.config.Dir = "early", filepath.Join(t.TempDir(), "etcd")
+	s.config.Client, err = freePort()
+	must(t, err)
+	s.config.Peer, err = freePort()
+	must(t, err)
+	s.config.Join, err = first.AddLearner(t.Context(), "early", "https://"+s.config.Peer.String())
+	must(t, err)
+	a.member.Close()
+	back := make(chan error, 1)
+	time.AfterFunc(300*time.Millisecond, func() { back <- a.start() })
+	err = s.start()
+	must(t, <-back)
+	must(t, err)
+	s.member.Close()
+}
+
 // A server that joins may ask a member that has not heard of it yet.
 func TestJoinsBeforeAllKnow(t *testing.T) {
 	a, first := several(t)
