@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -335,6 +338,31 @@ func load(t *testing.T, s *Store) *cluster.Snapshot {
 	snap, err := s.Load(t.Context())
 	must(t, err)
 	return snap
+}
+
+// A member that is removed while it is asked many things ends as one that is not: it
+// has closed its store by then, which etcd's own answers do not bear.
+func TestRemovedWhileItIsAsked(t *testing.T) {
+	a, first := several(t)
+	second, _ := joined(t, first, a, "asked")
+	client := second.as(t, RootUser)
+	ctx, stop := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	for range 8 {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := client.Get(ctx, "/pilotlight", clientv3.WithSerializable()); err != nil {
+					return
+				}
+			}
+		})
+	}
+	must(t, first.RemoveMember(t.Context(), "asked"))
+	if err := second.member.Wait(t.Context()); !errors.Is(err, errRemoved) {
+		t.Errorf("it ended with %v", err)
+	}
+	stop()
+	asking.Wait()
 }
 
 // A server that joins may find the others away, or busy, for a moment.
