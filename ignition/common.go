@@ -186,7 +186,7 @@ func (a *additions) twice(add func(field, format string, args ...any)) {
 			continue // it is only restarted
 		}
 		if first, ok := units[u.Name]; ok {
-			add(first, also, u.Name, u.field)
+			add(u.field, also, u.Name, first)
 		}
 		units[u.Name] = u.field
 		if of, ok := files[systemUnits+u.Name]; ok && (u.Contents != "" || u.Mask) {

@@ -42,7 +42,8 @@ RequiredBy=` + AgentUnit + `
 
 func (a *additions) addFirewall(p *cluster.Profile, f *cluster.Firewall) {
 	a.Files = append(a.Files, addedFile{cluster.CommonFile{Path: FirewallFile, Mode: "0644", Contents: nftables(p.Name, f, dockerish(a.Network))}, "firewall"})
-	a.Units = append(a.Units, addedUnit{cluster.CommonUnit{Name: FirewallUnit, Enabled: true, Contents: firewallUnitText}, "firewall"})
+	// Before the profile's own, which cloud-init starts one after the other.
+	a.Units = append([]addedUnit{{cluster.CommonUnit{Name: FirewallUnit, Enabled: true, Contents: firewallUnitText}, "firewall"}}, a.Units...)
 }
 
 // nftables is a firewall as nft reads it. It is a table of its own, put in place
