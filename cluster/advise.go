@@ -5,13 +5,45 @@ import (
 	"slices"
 )
 
-// Advise returns what is no mistake and may be a slip of the pen all the same: a
-// secret for a site that is not there, which may come later, or be gone; a port that
-// a site publishes behind a firewall that lets nobody in.
-func Advise(s *Snapshot) []Problem { return append(adviseSecrets(s), adviseFirewalls(s)...) }
+// Advice is what is no mistake and may be a slip of the pen all the same.
+type Advice struct {
+	Problem
+	With Ref // the other document that it comes of, or nothing
+}
+
+// Of reports whether a document is one of those that the advice comes of.
+func (a Advice) Of(r Ref) bool { return r == a.Ref || r == a.With }
+
+// Advise returns a secret for a site that is not there, which may come later, or be
+// gone; a port that a site publishes behind a firewall that lets nobody in; a firewall
+// past which nobody logs in.
+func Advise(s *Snapshot) []Advice {
+	return slices.Concat(adviseSecrets(s), adviseFirewalls(s), adviseLogins(s))
+}
+
+// adviseLogins names firewalls past which the keys of a profile let nobody in. Where
+// an interface is trusted, that may be the way.
+func adviseLogins(s *Snapshot) (out []Advice) {
+	const ssh = 22
+	for _, d := range s.Documents(KindProfile) {
+		p := d.(*Profile)
+		if p.Firewall == nil || len(p.Firewall.Trusted) > 0 || p.Firewall.Lets(TCP, ssh) || !p.logins() {
+			continue
+		}
+		out = append(out, Advice{Problem: Problem{Ref: p.Ref(), Field: "firewall.allow", Message: fmt.Sprintf(
+			"nobody reaches port %d/tcp of its hosts, and there are SSH keys for them; write {ports: [%d], from: [NETWORK]} below allow:, unless nobody is to log in", ssh, ssh)}})
+	}
+	return out
+}
+
+// logins reports whether the profile gives somebody a key to log in with.
+func (d *Profile) logins() bool {
+	return len(d.SSHKeys) > 0 || d.Common != nil &&
+		slices.ContainsFunc(d.Common.Users, func(u CommonUser) bool { return len(u.SSHKeys) > 0 })
+}
 
 // adviseFirewalls names one host for each port and profile.
-func adviseFirewalls(s *Snapshot) (out []Problem) {
+func adviseFirewalls(s *Snapshot) (out []Advice) {
 	type behind struct {
 		profile string
 		port    uint16
@@ -39,9 +71,9 @@ func adviseFirewalls(s *Snapshot) (out []Problem) {
 			for _, p := range site.closed(t.Profile.Firewall) {
 				if key := (behind{t.Profile.Name, p.Host, p.Protocol}); !said[key] {
 					said[key] = true
-					out = append(out, Problem{Ref: site.Ref(), Field: p.field, Message: fmt.Sprintf(
-						"nobody reaches port %d/%s of host %s: firewall: of profile %s lets nobody in; write {ports: [%d]%s} below allow: there",
-						p.Host, p.Protocol, h.Name, t.Profile.Name, p.Host, p.inRule())})
+					out = append(out, Advice{With: t.Profile.Ref(), Problem: Problem{Ref: site.Ref(), Field: p.field, Message: fmt.Sprintf(
+						"nobody reaches port %d/%s of host %s: firewall: of profile %s lets nobody in; write {%s} below allow: there",
+						p.Host, p.Protocol, h.Name, t.Profile.Name, opening(p))}})
 				}
 			}
 		}
@@ -49,18 +81,19 @@ func adviseFirewalls(s *Snapshot) (out []Problem) {
 	return out
 }
 
+// opening is the rule that lets everybody reach a port.
+func opening(p publishedPort) string {
+	rule := fmt.Sprintf("ports: [%d]", p.Host)
+	if of := Protocol(p.Protocol); of != TCP {
+		rule += ", protocol: " + string(of)
+	}
+	return rule
+}
+
 // publishedPort is one that others than the host itself may want to reach.
 type publishedPort struct {
 	Port
 	field string
-}
-
-// inRule is what a rule for the port says beside its number.
-func (p publishedPort) inRule() string {
-	if p.Protocol == string(TCP) {
-		return ""
-	}
-	return ", protocol: " + p.Protocol
 }
 
 func (d *Site) published() (out []publishedPort) {
@@ -84,7 +117,7 @@ func (d *Site) closed(f *Firewall) (out []publishedPort) {
 	return out
 }
 
-func adviseSecrets(s *Snapshot) (out []Problem) {
+func adviseSecrets(s *Snapshot) (out []Advice) {
 	var sites []string
 	for _, d := range s.Documents(KindSite) {
 		sites = append(sites, d.Ref().Name)
@@ -98,7 +131,7 @@ func adviseSecrets(s *Snapshot) (out []Problem) {
 			if near := Nearest(string(site), sites); near != "" {
 				message += fmt.Sprintf("; did you mean %q?", near)
 			}
-			out = append(out, Problem{Ref: d.Ref(), Field: fmt.Sprintf("sites[%d]", i), Message: message})
+			out = append(out, Advice{Problem: Problem{Ref: d.Ref(), Field: fmt.Sprintf("sites[%d]", i), Message: message}})
 		}
 	}
 	return out

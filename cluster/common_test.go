@@ -104,10 +104,38 @@ func TestAdviseOfClosedPorts(t *testing.T) {
 	}
 	for i, want := range []string{
 		"site www: services.front.ports[1]: nobody reaches port 80/tcp of host web1: firewall: of profile web lets nobody in",
-		"site www: services.front.ports[2]: nobody reaches port 443/udp of host web1: firewall: of profile web lets nobody in; write {ports: [443], protocol: udp}",
+		"site www: services.front.ports[2]: nobody reaches port 443/udp of host web1: firewall: of profile web lets nobody in; write {ports: [443], protocol: udp} below",
 	} {
 		if !strings.HasPrefix(advice[i].String(), want) {
 			t.Errorf("got %s, want %s", advice[i], want)
+		}
+		for _, r := range []Ref{{KindSite, "www"}, {KindProfile, "web"}} { // whichever is changed
+			if !advice[i].Of(r) {
+				t.Errorf("%s is not told to whom applies %s", advice[i], r)
+			}
+		}
+	}
+}
+
+// A firewall that locks out those who have a key is advised of.
+func TestAdviseOfALockOut(t *testing.T) {
+	https := []FirewallRule{{Ports: []PortRange{{443, 443}}}}
+	ssh := append([]FirewallRule{{Ports: []PortRange{{20, 30}}}}, https...)
+	for i, row := range []struct {
+		p    Profile
+		told bool
+	}{
+		{Profile{SSHKeys: []string{"k"}, Firewall: &Firewall{Allow: https}}, true},
+		{Profile{Common: &Common{Users: []CommonUser{{Name: "ops", SSHKeys: []string{"k"}}}}, Firewall: &Firewall{}}, true},
+		{Profile{SSHKeys: []string{"k"}, Firewall: &Firewall{Allow: ssh}}, false},
+		{Profile{SSHKeys: []string{"k"}, Firewall: &Firewall{Allow: https, Trusted: []string{"wg0"}}}, false},
+		{Profile{Firewall: &Firewall{Allow: https}}, false}, // there is nobody to lock out
+		{Profile{SSHKeys: []string{"k"}}, false},
+	} {
+		row.p.Name = "web"
+		advice := Advise(NewSnapshot(1, []Document{&row.p}))
+		if told := len(advice) == 1 && strings.HasPrefix(advice[0].String(), "profile web: firewall.allow: nobody reaches port 22/tcp"); told != row.told || len(advice) > 1 {
+			t.Errorf("row %d: %v", i, advice)
 		}
 	}
 }

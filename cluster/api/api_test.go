@@ -140,6 +140,29 @@ func TestApply(t *testing.T) {
 	r.audited("operator:admin create policy a", "operator:admin create secret tls", "operator:admin update policy a", "operator:admin create policy b", "operator:admin delete policy b")
 }
 
+// A firewall that closes what a site publishes is told of when it alone is applied.
+func TestApplyAdvisesOfAFirewall(t *testing.T) {
+	r, ctx := newRig(t), t.Context()
+	c := r.admin()
+	profile := &cluster.Profile{Meta: cluster.Meta{Name: "web"}, Boot: cluster.BootLocal}
+	site := &cluster.Site{Meta: cluster.Meta{Name: "www"}, Services: []cluster.Service{{
+		Name: "front", Image: "r.org/x@sha256:" + strings.Repeat("a", 64), Ports: []cluster.Port{{Host: 443, Container: 443, Protocol: "tcp"}},
+	}}}
+	out, err := c.Apply(ctx, []cluster.Document{
+		profile, &cluster.Host{Meta: cluster.Meta{Name: "web1"}, Serial: "1", Profile: "web"}, site,
+		&cluster.Policy{Meta: cluster.Meta{Name: "all"}, Registries: []string{"r.org"}},
+	}, nil, false)
+	if err != nil || len(out.Advice) != 0 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	closed := *profile
+	closed.Firewall = &cluster.Firewall{}
+	out, err = c.Apply(ctx, []cluster.Document{&closed}, nil, true)
+	if err != nil || len(out.Advice) != 1 || !strings.Contains(out.Advice[0].String(), "nobody reaches port 443/tcp of host web1") {
+		t.Errorf("%+v, %v", out.Advice, err)
+	}
+}
+
 func TestApplyProblems(t *testing.T) {
 	r, ctx := newRig(t), t.Context()
 	c := r.admin()

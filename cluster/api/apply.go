@@ -112,9 +112,9 @@ func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove, 
 	}
 	whole := base.With(base.Revision(), put, gone)
 	out.Problems = append(out.Problems, cluster.CheckSnapshot(whole)...)
-	for _, p := range cluster.Advise(whole) {
-		if slices.ContainsFunc(docs, func(d cluster.Document) bool { return d.Ref() == p.Ref }) {
-			out.Advice = append(out.Advice, p)
+	for _, a := range cluster.Advise(whole) {
+		if slices.ContainsFunc(docs, func(d cluster.Document) bool { return a.Of(d.Ref()) }) {
+			out.Advice = append(out.Advice, a.Problem)
 		}
 	}
 	if a.Verify != nil && len(put)+len(gone) > 0 {

@@ -27,6 +27,7 @@ var claims = []struct {
 	{"ssh with the manifest's key", (*labTest).ssh},
 	{"Ignition did all of it", (*labTest).ignition},
 	{"etcd opens its own prefix alone", (*labTest).etcd},
+	{"the firewall lets in whom it names", (*labTest).firewall},
 	{"memory", (*labTest).memory},
 	{"the secret is nowhere on the server", (*labTest).serverKeepsSecret},
 	{"a search finds a secret that is planted", (*labTest).searchFindsPlant},

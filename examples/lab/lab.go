@@ -108,6 +108,19 @@ func (l *lab) buildAll(ctx context.Context) (err error) {
 	if l.node, err = nodeImage(ctx, l.settings, l.say); err != nil {
 		return err
 	}
+	if err := l.buildPrograms(ctx); err != nil {
+		return err
+	}
+	f, err := l.facts(l.sites[0])
+	if err != nil {
+		return err
+	}
+	return writeManifests(l.settings, "manifests", l.manifests(), f)
+}
+
+// buildPrograms makes what is the same whatever boots: the site, pilotlight, and the
+// key that may log in.
+func (l *lab) buildPrograms(ctx context.Context) (err error) {
 	l.say("building the site, from scratch, and pilotlight")
 	for _, v := range []string{"v1", "v2"} {
 		img, err := buildSite(ctx, l.settings, v)
@@ -119,14 +132,8 @@ func (l *lab) buildAll(ctx context.Context) (err error) {
 	if l.program, err = buildServer(ctx, l.settings); err != nil {
 		return err
 	}
-	if l.key, err = openSSHKey(l.dir); err != nil {
-		return err
-	}
-	f, err := l.facts(l.sites[0])
-	if err != nil {
-		return err
-	}
-	return writeManifests(l.settings, "manifests", l.manifests(), f)
+	l.key, err = openSSHKey(l.dir)
+	return err
 }
 
 func (l *lab) manifests() string { return filepath.Join(l.dir, "manifests") }
@@ -221,7 +228,11 @@ func (l *lab) forward(m *machine, port string) error {
 
 // page fetches a page of a machine's site.
 func (l *lab) page(ctx context.Context, m *machine, path string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(m.address, "8080")+path, http.NoBody)
+	return l.pageAt(ctx, m.address, path)
+}
+
+func (l *lab) pageAt(ctx context.Context, address, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(address, "8080")+path, http.NoBody)
 	if err != nil {
 		return "", err
 	}

@@ -1,7 +1,7 @@
 # The lab: two machines that boot over the network. See examples/lab/main.go.
 # The top Makefile includes this file.
 
-.PHONY: lab lab-test lab-install lab-secure lab-vm lab-prepare lab-clean
+.PHONY: lab lab-test lab-install lab-secure lab-vm lab-net lab-prepare lab-clean
 
 lab: ## boot two machines over the network, until Ctrl-C (root)
 	go run ./examples/lab
@@ -17,6 +17,9 @@ lab-secure: ## a machine with Secure Boot on boots, and joins, by a signed shim 
 
 lab-vm: ## virtual machines boot from their own disks, and join by the metadata service, or by a CD (root)
 	go test -tags lab -count=1 -timeout 40m -v -run '^TestVM' ./examples/lab
+
+lab-net: ## a machine whose two cards are a bond with a VLAN on it joins, and serves its site by the VLAN alone (root)
+	go test -tags lab -count=1 -timeout 30m -v -run '^TestNetwork$$' ./examples/lab
 
 lab-prepare: ## make what the lab boots, and boot nothing; for the Vagrantfile (root)
 	go run ./examples/lab -prepare

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,8 +23,9 @@ func testSettings(t *testing.T) settings {
 	return settings{root: root, dir: t.TempDir(), out: t.Output()}
 }
 
-func TestManifestsAreWhatTheServerReads(t *testing.T) {
-	s := testSettings(t)
+// testFacts is what manifests may say, made up.
+func testFacts(t *testing.T, s settings) facts {
+	t.Helper()
 	key, err := openSSHKey(s.dir)
 	if err != nil {
 		t.Fatal(err)
@@ -35,14 +37,26 @@ func TestManifestsAreWhatTheServerReads(t *testing.T) {
 	for _, name := range []string{"vmlinuz", "initrd.img", "rootfs.squashfs"} {
 		f.Sums[name] = strings.Repeat("a", 64)
 	}
-	dir := filepath.Join(s.dir, "manifests")
-	if err := writeManifests(s, "manifests", dir, f); err != nil {
-		t.Fatal(err)
-	}
+	return f
+}
+
+// loadManifests reads a directory as the server does.
+func loadManifests(t *testing.T, dir string) *manifest.Set {
+	t.Helper()
 	set, err := manifest.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return set
+}
+
+func TestManifestsAreWhatTheServerReads(t *testing.T) {
+	s := testSettings(t)
+	dir := filepath.Join(s.dir, "manifests")
+	if err := writeManifests(s, "manifests", dir, testFacts(t, s)); err != nil {
+		t.Fatal(err)
+	}
+	set := loadManifests(t, dir)
 	if err := set.Place(cluster.Check(set.Documents)); err != nil {
 		t.Error(err)
 	}
@@ -55,6 +69,40 @@ func TestManifestsAreWhatTheServerReads(t *testing.T) {
 		h, ok := snap.Identify(cluster.Identity{MAC: mac})
 		if !ok || h.Name != m.name || h.Address.String() != m.address {
 			t.Errorf("the manifests' host of %s is %+v, the lab's is %s at %s", m.mac, h, m.name, m.address)
+		}
+	}
+}
+
+// What the longer labs serve is read here, too, where that takes no boot.
+func TestManifestsOfTheOtherLabs(t *testing.T) {
+	s := testSettings(t)
+	f := testFacts(t, s)
+	for _, test := range []struct {
+		name, beside string   // a directory that is served, with the site; one that is applied then
+		copied       []string // what that names and the first has
+	}{{"vm", "", nil}, {"seed", "", nil}, {"manifests", "net", []string{"node.bu"}}} {
+		dir := filepath.Join(s.dir, test.name+test.beside)
+		if err := errors.Join(writeManifests(s, test.name, dir, f), writeSite(s, filepath.Join(dir, "www.yaml"), f)); err != nil {
+			t.Fatal(err)
+		}
+		snap := cluster.NewSnapshot(1, loadManifests(t, dir).Documents)
+		if test.beside != "" {
+			then := filepath.Join(s.dir, test.beside)
+			if err := writeManifests(s, test.beside, then, f); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range test.copied {
+				if err := copyFile(filepath.Join(dir, name), filepath.Join(then, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			snap = snap.With(2, loadManifests(t, then).Documents, nil)
+		}
+		if problems := cluster.CheckSnapshot(snap); len(problems) > 0 {
+			t.Errorf("%s %s: %v", test.name, test.beside, problems)
+		}
+		if advice := cluster.Advise(snap); len(advice) > 0 {
+			t.Errorf("%s %s: %v", test.name, test.beside, advice)
 		}
 	}
 }

@@ -53,10 +53,21 @@ func (n *namespace) create(ctx context.Context, taps ...string) error {
 		{"ip", "link", "set", bridge, "up"},
 	}
 	for _, t := range taps {
-		commands = append(commands,
-			[]string{"ip", "tuntap", "add", "dev", t, "mode", "tap"},
-			[]string{"ip", "link", "set", t, "master", bridge, "up"})
+		commands = append(commands, plug(t)...)
 	}
+	return n.all(ctx, commands...)
+}
+
+// plug makes a tap that is a port of the bridge.
+func plug(tap string) [][]string {
+	return [][]string{
+		{"ip", "tuntap", "add", "dev", tap, "mode", "tap"},
+		{"ip", "link", "set", tap, "master", bridge, "up"},
+	}
+}
+
+// all runs commands in the namespace.
+func (n *namespace) all(ctx context.Context, commands ...[]string) error {
 	for _, c := range commands {
 		if _, err := output(ctx, n, nil, nil, c...); err != nil {
 			return err
@@ -128,8 +139,17 @@ func (n *namespace) within(f func() error) error {
 // dial connects to an address of the lab's network. The address holds an IP
 // address, not a name: a name would be looked up on other threads.
 func (n *namespace) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	return n.dialFrom(ctx, "", network, address)
+}
+
+// dialFrom connects from one of the namespace's own addresses; empty is any.
+func (n *namespace) dialFrom(ctx context.Context, source, network, address string) (conn net.Conn, err error) {
+	d := &net.Dialer{Timeout: 5 * time.Second}
+	if source != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(source)}
+	}
 	err = n.within(func() (err error) {
-		conn, err = (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
+		conn, err = d.DialContext(ctx, network, address)
 		return err
 	})
 	return conn, err

@@ -14,12 +14,20 @@ import (
 // vmPackages are what the lab needs of Debian to make a virtual machine's disk.
 var vmPackages = []string{"e2fsprogs", "mmdebstrap", "zstd"}
 
-// newVM starts a server with the manifests of a directory of examples/lab, and makes
-// a machine ready that boots from a disk of its own, as a hypervisor's do. There is
-// nothing of pilotlight on the disk, and cloud-init is. Add to the machine's extra
-// what else QEMU is told, and turn it on with l.turnOn.
-func newVM(ctx context.Context, t *testing.T, manifests string) (*lab, *machine) {
+// vmTest is a virtual machine in a lab of its own.
+type vmTest struct {
+	*labTest
+	m *machine
+}
+
+// newVM starts a server with the manifests of a directory of examples/lab and the
+// lab's site, and makes a machine ready that boots from a disk of its own, as a
+// hypervisor's do. There is nothing of pilotlight on the disk, and cloud-init is. Add
+// to the machine's extra what else QEMU is told, and boot it.
+func newVM(t *testing.T, manifests string) *vmTest {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
+	t.Cleanup(cancel)
 	root, err := projectRoot()
 	if err != nil {
 		t.Fatal(err)
@@ -37,24 +45,62 @@ func newVM(ctx context.Context, t *testing.T, manifests string) (*lab, *machine)
 		}
 		assertGone(t, l)
 	})
-	build := func(ctx context.Context) (err error) {
-		if l.program, err = buildServer(ctx, l.settings); err != nil {
+	build := func(ctx context.Context) error {
+		if err := l.buildPrograms(ctx); err != nil {
 			return err
 		}
-		if l.key, err = openSSHKey(l.dir); err != nil {
+		f := facts{Key: l.key.public, Digest: l.sites[0].digest, User: siteUser}
+		if err := writeManifests(l.settings, manifests, l.manifests(), f); err != nil {
 			return err
 		}
-		if err := writeManifests(l.settings, manifests, l.manifests(), facts{Key: l.key.public}); err != nil {
+		if err := writeSite(l.settings, filepath.Join(l.manifests(), "www.yaml"), f); err != nil {
 			return err
 		}
 		return plugIn(ctx, l, m)
 	}
-	for _, step := range []func(context.Context) error{l.own, build, l.connectAll, l.serve} {
+	for _, step := range []func(context.Context) error{l.own, build, l.connectAll, l.serve, l.fillIn} {
 		if err := step(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return l, m
+	return &vmTest{labTest: &labTest{lab: l, ctx: ctx}, m: m}
+}
+
+// boot turns the machine on, and waits until it has joined, its cloud-init is done,
+// and its site answers.
+func (v *vmTest) boot(t *testing.T) {
+	t.Helper()
+	if err := v.turnOn(v.ctx); err != nil {
+		t.Fatal(err)
+	}
+	v.joins(v.ctx, t, v.m)
+	if v.reaches(v.ctx, t, v.m, "cloud-init is done", "cloud-init status --wait") == "" {
+		t.Fatal("cloud-init says nothing")
+	}
+	v.serves(t)
+}
+
+// serves waits until the machine's site answers.
+func (v *vmTest) serves(t *testing.T) {
+	t.Helper()
+	err := v.m.await(v.ctx, "its site did not answer", func(ctx context.Context) error {
+		_, err := v.page(ctx, v.m, "/healthz")
+		return err
+	})
+	if err != nil {
+		t.Fatal(v.withStatus(v.ctx, v.m, err))
+	}
+	v.allReady(t)
+}
+
+// prints runs commands on the machine, each of which is to print a text.
+func (v *vmTest) prints(t *testing.T, wants map[string]string) {
+	t.Helper()
+	for command, want := range wants {
+		if got := strings.TrimSpace(v.on(t, v.m, command)); !strings.Contains(got, want) {
+			t.Errorf("%s prints %q, not %q", command, got, want)
+		}
+	}
 }
 
 // plugIn gives a machine a disk of its own, and the kernel that is on it: BIOS needs
@@ -107,20 +153,11 @@ func (e *notYet) Error() string { return "the host is " + strings.TrimSpace(e.st
 
 // TestVM boots a virtual machine that nobody tells about pilotlight: its address
 // comes by DHCP, and the rest from the metadata service, where its cloud-init looks.
-// It restarts, and is the same instance.
+// It restarts, and is the same instance behind the same firewall.
 func TestVM(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
-	defer cancel()
-	l, m := newVM(ctx, t, "vm")
-	if err := l.turnOn(ctx); err != nil {
-		t.Fatal(err)
-	}
-	l.joins(ctx, t, m)
-	lt := &labTest{lab: l, ctx: ctx}
-	if l.reaches(ctx, t, m, "cloud-init is done", "cloud-init status --wait") == "" {
-		t.Fatal("cloud-init says nothing")
-	}
-	for command, want := range map[string]string{
+	v := newVM(t, "vm")
+	v.boot(t)
+	v.prints(t, map[string]string{
 		"cat /run/cloud-init/result.json":      "DataSourceEc2",
 		"cloud-init query subplatform":         "metadata (http://169.254.169.254)",
 		"cloud-init query local_hostname":      "v1",
@@ -131,59 +168,50 @@ func TestVM(t *testing.T) {
 		"grep -c pilotlight /proc/cmdline ||:": "0",
 		// The agent is alive: there is no token for whoever else asks.
 		"curl -s http://169.254.169.254/latest/user-data | grep -c THE-INTRODUCTION-TOKEN": "1",
-	} {
-		if got := strings.TrimSpace(lt.on(t, m, command)); !strings.Contains(got, want) {
-			t.Errorf("%s prints %q, not %q", command, got, want)
-		}
-	}
+	})
+	v.firewall(t)
 	const identity = "cat /proc/sys/kernel/random/boot_id; cloud-init query instance_id; sha256sum /etc/ssh/ssh_host_ed25519_key.pub"
-	before := strings.Fields(lt.on(t, m, identity))
-	_ = l.reaches(ctx, t, m, "it restarts", "systemctl --no-block reboot; echo yes")
+	before := strings.Fields(v.on(t, v.m, identity))
+	_ = v.reaches(v.ctx, t, v.m, "it restarts", "systemctl --no-block reboot; echo yes")
 	after := before
 	for len(before) < 3 || len(after) < 3 || after[0] == before[0] {
-		after = strings.Fields(l.reaches(ctx, t, m, "it is up again", identity))
+		after = strings.Fields(v.reaches(v.ctx, t, v.m, "it is up again", identity))
 	}
 	if before[1] != after[1] || before[2] != after[2] {
 		t.Errorf("it was %v, and is %v", before, after)
 	}
-	l.joins(ctx, t, m)
+	v.joins(v.ctx, t, v.m)
+	v.serves(t)
+	v.on(t, v.m, listener)
+	v.knock(t, v.m, "after a restart of the machine", true)
+	v.reachesOut(t, v.m)
 }
 
 // TestVMSession boots a virtual machine that says it is one of EC2, on a network where
 // sessions are required: its cloud-init asks before its network is set up, by a DHCP
 // client of its own, and with a session.
 func TestVMSession(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
-	defer cancel()
-	l, m := newVM(ctx, t, "vm")
+	v := newVM(t, "vm")
 	const other = "ec2c0fee-0000-4000-8000-525400990021"
-	text, err := os.ReadFile(filepath.Join(l.manifests(), "vm.yaml"))
+	text, err := os.ReadFile(filepath.Join(v.manifests(), "vm.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.NewReplacer("metadata: optional", "metadata: required", m.uuid, other).Replace(string(text))
-	if err := os.WriteFile(filepath.Join(l.manifests(), "vm.yaml"), []byte(changed), 0o600); err != nil {
+	changed := strings.NewReplacer("metadata: optional", "metadata: required", v.m.uuid, other).Replace(string(text))
+	if err := os.WriteFile(filepath.Join(v.manifests(), "vm.yaml"), []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.server.run(ctx, nil, "apply", "-f", l.manifests()); err != nil {
+	if _, err := v.server.run(v.ctx, nil, "apply", "-f", v.manifests()); err != nil {
 		t.Fatal(err)
 	}
-	m.uuid = other
-	m.extra = append(m.extra, "-smbios", "type=1,serial="+other)
-	if err := l.turnOn(ctx); err != nil {
-		t.Fatal(err)
-	}
-	l.joins(ctx, t, m)
-	lt := &labTest{lab: l, ctx: ctx}
-	for command, want := range map[string]string{
+	v.m.uuid = other
+	v.m.extra = append(v.m.extra, "-smbios", "type=1,serial="+other)
+	v.boot(t)
+	v.prints(t, map[string]string{
 		"cat /run/cloud-init/result.json": "DataSourceEc2Local",
 		"curl -s -o /dev/null -w '%{http_code}' http://169.254.169.254/latest/meta-data/hostname": "401",
 		"cloud-init query local_hostname": "v1",
-	} {
-		if got := lt.on(t, m, command); !strings.Contains(got, want) {
-			t.Errorf("%s prints %q, not %q", command, got, want)
-		}
-	}
+	})
 }
 
 // reaches logs in to a machine as soon as that can be done, and returns what a script
