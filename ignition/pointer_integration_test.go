@@ -31,7 +31,7 @@ func TestIntegrationPointerCoreOS(t *testing.T) {
 	defer s.Close()
 	sum := sha256.Sum256([]byte(config))
 	good := Pointer{
-		URL: s.URL + "/v1/userdata", Token: testToken, SHA256: hex.EncodeToString(sum[:]),
+		URL: s.URL + "/v1/config", Token: testToken, SHA256: hex.EncodeToString(sum[:]),
 		CA: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})),
 	}
 	for name, test := range map[string]struct {

@@ -35,11 +35,15 @@ func (machines) Explain(_ context.Context, who string) (Explanation, error) {
 	return Explanation{Who: who, Why: []string{"because"}}, nil
 }
 
-func (machines) Render(_ context.Context, host, accept string, installer bool) (string, []byte, error) {
-	if installer {
+func (machines) Render(_ context.Context, in RenderRequest) (string, []byte, error) {
+	host := string(in.Host)
+	if in.Installer {
 		host += "'s installer"
 	}
-	return "text/x-config", []byte(host + " for " + accept), nil
+	if in.Pointer {
+		host += ", where it is,"
+	}
+	return "text/x-config", []byte(host + " for " + in.Accept), nil
 }
 
 func (machines) Userdata(_ context.Context, actor string, h cluster.HostName, in UserdataRequest) (Userdata, error) {

@@ -78,6 +78,14 @@ type SecretStatus struct {
 	Sites   []cluster.SiteName `json:"sites"`
 }
 
+// RenderRequest says which config is printed.
+type RenderRequest struct {
+	Host      cluster.HostName
+	Accept    string // of Ignition that asks; empty is the oldest version that can hold the config
+	Installer bool   // that of the host's installer
+	Pointer   bool   // what goes over HTTP: where the config is
+}
+
 // Explanation is what a machine would get, and why.
 type Explanation struct {
 	Who     string            `json:"who"`

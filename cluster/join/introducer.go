@@ -58,9 +58,9 @@ type Introducer struct {
 	// HasHost reports whether a document names a host; nil is yes.
 	HasHost func(cluster.HostName) bool
 
-	// OnUserdata makes the config that a token of userdata opens, with the token in
-	// it; nil gives none.
-	OnUserdata func(ctx context.Context, t cluster.Token, token string) (Userdata, error)
+	// OnConfig makes the config that a token opens, with the token in it; nil gives
+	// none.
+	OnConfig func(ctx context.Context, t cluster.Token, token string) (Config, error)
 
 	limits limits
 	turns  turns

@@ -41,6 +41,7 @@ type Bearer struct {
 	Life      time.Duration // of the token; default TokenLife
 
 	Userdata *cluster.Userdata // its token is for userdata; MAC and Address are not known
+	Rest     *cluster.Rest     // what its token opens; nil is nothing
 }
 
 // mint is the audit's entry of a token for b, before it is known how it went.
@@ -88,7 +89,7 @@ func (i *Introducer) Mint(ctx context.Context, b Bearer) (string, error) {
 		}
 	}
 	err = i.Records.PutToken(ctx, hashToken(token), cluster.Token{
-		Host: b.Host, MAC: b.MAC, UUID: b.UUID, Address: b.Address, Boot: b.Boot, Installer: b.Installer, Userdata: b.Userdata,
+		Host: b.Host, MAC: b.MAC, UUID: b.UUID, Address: b.Address, Boot: b.Boot, Installer: b.Installer, Userdata: b.Userdata, Rest: b.Rest,
 		Minted: now, Expires: now.Add(cmp.Or(b.Life, TokenLife)), After: after,
 	}, entries...)
 	if err != nil {

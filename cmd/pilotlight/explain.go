@@ -303,9 +303,10 @@ func (b *bootServices) explainFirmware(q boot.Request, t cluster.Target, at boot
 }
 
 // Render implements api.Machines.
-func (b *bootServices) Render(_ context.Context, host, accept string, installer bool) (string, []byte, error) {
+func (b *bootServices) Render(_ context.Context, in api.RenderRequest) (string, []byte, error) {
+	host, installer := in.Host, in.Installer
 	snap := b.s.Snapshot()
-	h, ok := snap.Host(cluster.HostName(host))
+	h, ok := snap.Host(host)
 	if !ok {
 		return "", nil, &api.StatusError{Status: http.StatusNotFound, Err: fmt.Errorf("there is no host %q; `pilotlight host list` shows the hosts", host)}
 	}
@@ -320,6 +321,9 @@ func (b *bootServices) Render(_ context.Context, host, accept string, installer 
 	if installer {
 		templates = t.Profile.Install.Config
 	}
+	if in.Pointer {
+		return b.renderPointer(t, c, in.Accept)
+	}
 	if templates.Text != "" {
 		body, err := c.Text()
 		return ignition.TextType, body, err
@@ -328,7 +332,7 @@ func (b *bootServices) Render(_ context.Context, host, accept string, installer 
 		body, err := c.RenderCloudConfig()
 		return cloudConfigType, body, err
 	}
-	body, err := c.Render(accept)
+	body, err := c.Render(in.Accept)
 	if err != nil {
 		return "", nil, &api.StatusError{Status: http.StatusConflict, Err: err}
 	}

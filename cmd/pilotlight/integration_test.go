@@ -222,8 +222,7 @@ func (l *lab) lease(ns string) string {
 // configuration and the token.
 func (l *lab) ignition(ns, mac string) (config cluster.AgentConfig, token string) {
 	l.t.Helper()
-	body := l.mustIn(ns, "curl", "-sf", "-H", "Accept: application/vnd.coreos.ignition+json;version=3.3.0",
-		"http://"+serverAddr+":8080/ignition?mac="+strings.ReplaceAll(mac, ":", "-"))
+	body := l.mustIn(ns, "curl", "-sf", "http://"+serverAddr+":8080/ignition?mac="+strings.ReplaceAll(mac, ":", "-"))
 	var ign struct {
 		Storage struct {
 			Files []struct {

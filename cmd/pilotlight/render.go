@@ -9,17 +9,23 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
 )
 
 func newRender(c *cli) *cobra.Command {
 	var spec string
-	var installer bool
+	var installer, pointer bool
 	cmd := &cobra.Command{
 		Use:   "render HOST",
 		Short: "Print the exact config that a host is served; a placeholder stands for its token",
+		Long: `Print the exact config that a host is served; a placeholder stands for its token.
+
+A machine whose Ignition reads spec 3.1.0 or newer is told over HTTP only where its
+config is (--pointer), and is served the config by HTTPS.`,
 		Example: `  pilotlight render web1 --spec 3.3.0
   pilotlight render web1 | ignition-validate -
+  pilotlight render web1 --pointer
   pilotlight render db1 --installer`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -27,11 +33,11 @@ func newRender(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			accept := ""
+			in := api.RenderRequest{Host: cluster.HostName(a[0]), Installer: installer, Pointer: pointer}
 			if spec != "" {
-				accept = "application/vnd.coreos.ignition+json;version=" + spec
+				in.Accept = ignitionType + ";version=" + spec
 			}
-			body, err := client.Render(cmd.Context(), a[0], accept, installer)
+			body, err := client.Render(cmd.Context(), in)
 			if err != nil {
 				return err
 			}
@@ -41,6 +47,7 @@ func newRender(c *cli) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&spec, "spec", "", "the Ignition spec version that the host's Ignition asks for, such as 3.3.0")
 	cmd.Flags().BoolVar(&installer, "installer", false, "the config of the host's installer, not that of the system that it installs")
+	cmd.Flags().BoolVar(&pointer, "pointer", false, "what a machine whose Ignition reads spec 3.1.0 or newer is told over HTTP: where its config is")
 	return cmd
 }
 

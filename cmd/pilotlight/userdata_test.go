@@ -27,7 +27,7 @@ import (
 )
 
 var (
-	pointerURL    = regexp.MustCompile(`https://[^"']*` + join.PathUserdata)
+	pointerURL    = regexp.MustCompile(`https://[^"']*` + join.PathConfig)
 	pointerToken  = regexp.MustCompile(`(?:Bearer |"token": ")([\w-]{40,})`)
 	pointerSHA256 = regexp.MustCompile(`(?:sha256-|"sha256": "|echo ')([0-9a-f]{64})`)
 	pointerCA     = regexp.MustCompile(`(?s)-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----`)
