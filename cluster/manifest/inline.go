@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 
@@ -72,7 +73,7 @@ func (d *decoder) template(field string, value *string) {
 		return
 	}
 	path := d.beside(*value)
-	text, err := os.ReadFile(path)
+	text, err := readText(path)
 	if err != nil {
 		d.wrong(field, "%v; write a path beside %s, or the text itself below a |", err, filepath.Base(d.file))
 		return
@@ -82,6 +83,16 @@ func (d *decoder) template(field string, value *string) {
 	}
 	*value = string(text)
 	d.origin.texts[field] = path
+}
+
+// readText reads a file, which has to be text: what is applied is kept as JSON, in
+// which other bytes would become a sign for what is broken.
+func readText(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err == nil && !utf8.Valid(text) {
+		err = fmt.Errorf("%s is no text in UTF-8: convert it (iconv -f latin1 -t utf-8), or serve what is no text by URL", path)
+	}
+	return text, err
 }
 
 // locate makes a relative path or a file: URL absolute. http and https stay.
