@@ -1,11 +1,9 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -297,11 +295,14 @@ func (c *checker) readBy(p *Profile) {
 		return
 	}
 	os := d.(*Image).OS()
-	if os == FedoraCoreOS && p.Config.CloudConfig != "" {
-		c.add("config.cloud_config", "is not read by Fedora CoreOS, which image %s is: write butane:", p.Image)
+	if os == FedoraCoreOS && p.Config.ForCloudInit() {
+		c.add(cloudField("config", p.Config), "is not read by Fedora CoreOS, which image %s is: write butane:", p.Image)
 	}
-	if os != "" && p.Install != nil && p.Install.Config.CloudConfig != "" {
-		c.add("install.config.cloud_config", "is not read by the installer of image %s: write butane:", p.Image)
+	if os == Flatcar && len(p.Config.CloudParts) > 0 {
+		c.add("config.cloud_parts", "is not read by coreos-cloudinit, which image %s has: write cloud_config: with coreos: in it, or butane:", p.Image)
+	}
+	if os != "" && p.Install != nil && p.Install.Config.ForCloudInit() {
+		c.add(cloudField("install.config", p.Install.Config), "is not read by the installer of image %s: write butane:", p.Image)
 	}
 }
 
@@ -312,9 +313,24 @@ func (c *checker) config(field string, g Config) {
 			set++
 		}
 	}
-	if set > 1 {
-		c.add(field, "has more than one of butane, ignition, cloud_config and text; keep one")
+	if len(g.CloudParts) > 0 {
+		set++
 	}
+	if set > 1 {
+		c.add(field, "has more than one of butane, ignition, cloud_config, cloud_parts and text; keep one")
+	}
+	for i, part := range g.CloudParts {
+		if part == "" {
+			c.add(fmt.Sprintf("%s.cloud_parts[%d]", field, i), "is empty; take it out")
+		}
+	}
+}
+
+func cloudField(field string, g Config) string {
+	if len(g.CloudParts) > 0 {
+		return field + ".cloud_parts"
+	}
+	return field + ".cloud_config"
 }
 
 func (c *checker) installation(p *Profile) {
@@ -406,49 +422,4 @@ func broadcast(p netip.Prefix) netip.Addr {
 		b[i/8] |= 0x80 >> (i % 8)
 	}
 	return netip.AddrFrom4(b)
-}
-
-// target refuses a host that gets no profile, and one for which two groups are
-// equally specific.
-func (c *checker) target(h *Host) {
-	networks := []*Network{nil}
-	if n, ok := c.snap.NetworkOf(h.Address); ok {
-		networks = []*Network{n}
-	} else if slices.ContainsFunc(c.snap.groups, func(g *Group) bool { return g.Match.Network != "" }) {
-		networks = append(networks, c.snap.networks...)
-	}
-	taken := false // on some network, when it is not known on which it boots
-	for _, n := range networks {
-		var none *NoProfileError
-		if _, err := c.snap.Parts(h, n); !errors.As(err, &none) { // what is missing is said where it is named
-			taken = true
-		}
-		c.tie(h, n)
-	}
-	if !taken {
-		c.add("profile", "is missing and no group takes this host: set profile:, or apply a group whose match: takes it")
-	}
-}
-
-// tie refuses to choose between groups. A host with a profile of its own gets their
-// variables and keys still, so there it matters when these differ.
-func (c *checker) tie(h *Host, n *Network) {
-	all := c.snap.GroupsOf(h, n)
-	var tied []string
-	same := true
-	for _, g := range all {
-		if g.Match.specificity() != all[0].Match.specificity() {
-			break
-		}
-		tied = append(tied, g.Name)
-		same = same && reflect.DeepEqual(g.Variables, all[0].Variables) && slices.Equal(g.SSHKeys, all[0].SSHKeys)
-	}
-	last := len(tied) - 1
-	switch {
-	case last < 1 || h.Profile != "" && same:
-	case h.Profile == "":
-		c.add("profile", "groups %s and %s take this host and none is more specific: set profile: here, or narrow match: of %s", strings.Join(tied[:last], ", "), tied[last], tied[0])
-	default:
-		c.add("profile", "groups %s and %s take this host, none is more specific, and their variables: or ssh_keys: differ: narrow match: of %s", strings.Join(tied[:last], ", "), tied[last], tied[0])
-	}
 }

@@ -58,7 +58,25 @@ func (c *Config) Pointed(l Language, token string) (body []byte, contentType str
 		return body, ContentType, err
 	}
 	body, err = c.CloudConfig(token)
-	return body, CloudConfigType, err
+	return body, c.CloudType(), err
+}
+
+// CloudType is what CloudConfig is served as.
+func (c *Config) CloudType() string {
+	if c.cloud != nil && c.cloud.message {
+		return MultipartType
+	}
+	return CloudConfigType
+}
+
+// LanguageFor returns in which language the config is for a client with an Accept
+// header, where it is in two: Ignition says that it is Ignition.
+func (c *Config) LanguageFor(accept string) Language {
+	all := c.Languages()
+	if len(all) == 2 && all[0] == LanguageIgnition && !strings.Contains(strings.ToLower(accept), ContentType) {
+		return all[1]
+	}
+	return all[0]
 }
 
 // Pointer is what a machine that does not boot from the network is given in the

@@ -89,7 +89,7 @@ func TestOperatorsOnly(t *testing.T) {
 		calls = append(calls, err)
 		_, err = c.Explain(ctx, "web1")
 		calls = append(calls, err)
-		_, err = c.Render(ctx, "web1", "", false)
+		_, err = c.Render(ctx, RenderRequest{Host: "web1"})
 		calls = append(calls, err)
 		for i, err := range calls {
 			var status *StatusError
@@ -347,7 +347,7 @@ func TestMachinesAndRecords(t *testing.T) {
 	if _, err := c.Explain(ctx, "none"); !errors.As(err, &status) || status.Status != http.StatusNotFound {
 		t.Error(err)
 	}
-	if body, err := c.Render(ctx, "web1", "a/b; c=d", false); err != nil || string(body) != "web1 for a/b; c=d" {
+	if body, err := c.Render(ctx, RenderRequest{Host: "web1", Accept: "a/b; c=d"}); err != nil || string(body) != "web1 for a/b; c=d" {
 		t.Errorf("%s, %v", body, err)
 	}
 	must(t, r.store.SaveBoot(ctx, cluster.Boot{ID: "1", Host: "web1"}))

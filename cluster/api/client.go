@@ -136,10 +136,10 @@ func (c *Client) Explain(ctx context.Context, who string) (out Explanation, err 
 	return out, c.call(ctx, http.MethodGet, "/v1/explain?"+url.Values{"who": {who}}.Encode(), nil, &out)
 }
 
-// Render returns the config that a host is served for an Accept header.
-func (c *Client) Render(ctx context.Context, host, accept string, installer bool) (out []byte, err error) {
-	q := url.Values{"host": {host}, "accept": {accept}}
-	if installer {
+// Render returns what a host is served.
+func (c *Client) Render(ctx context.Context, in RenderRequest) (out []byte, err error) {
+	q := url.Values{"host": {in.Host}, "what": {in.What}, "accept": {in.Accept}}
+	if in.Installer {
 		q.Set("installer", "1")
 	}
 	return out, c.call(ctx, http.MethodGet, "/v1/render?"+q.Encode(), nil, &out)

@@ -35,11 +35,11 @@ func (machines) Explain(_ context.Context, who string) (Explanation, error) {
 	return Explanation{Who: who, Why: []string{"because"}}, nil
 }
 
-func (machines) Render(_ context.Context, host, accept string, installer bool) (string, []byte, error) {
-	if installer {
-		host += "'s installer"
+func (machines) Render(_ context.Context, in RenderRequest) (string, []byte, error) {
+	if in.Installer {
+		in.Host += "'s installer"
 	}
-	return "text/x-config", []byte(host + " for " + accept), nil
+	return "text/x-config", []byte(in.Host + " for " + in.Accept), nil
 }
 
 func (machines) Userdata(_ context.Context, actor string, h cluster.HostName, in UserdataRequest) (Userdata, error) {

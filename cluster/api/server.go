@@ -50,7 +50,7 @@ type Server struct {
 // Machines answers from the same functions that serve machines.
 type Machines interface {
 	Explain(ctx context.Context, who string) (Explanation, error)
-	Render(ctx context.Context, host, accept string, installer bool) (contentType string, body []byte, err error)
+	Render(ctx context.Context, in RenderRequest) (contentType string, body []byte, err error)
 	Userdata(ctx context.Context, actor string, h cluster.HostName, in UserdataRequest) (Userdata, error)
 	Discovered() []cluster.Discovered
 	AddressOf(h *cluster.Host) (netip.Addr, bool) // that is lent to it now
@@ -302,7 +302,9 @@ func (s *Server) seal(ctx context.Context, name cluster.SecretName, value secret
 }
 
 func (s *Server) render(r *http.Request, _ string) (any, error) {
-	contentType, body, err := s.Machines.Render(r.Context(), r.FormValue("host"), r.FormValue("accept"), r.FormValue("installer") != "")
+	contentType, body, err := s.Machines.Render(r.Context(), RenderRequest{
+		Host: r.FormValue("host"), What: r.FormValue("what"), Accept: r.FormValue("accept"), Installer: r.FormValue("installer") != "",
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,14 @@ type ConfigChange struct {
 	Diff   string             `json:"diff,omitempty"`  // unified; empty where there is too much to say
 }
 
+// RenderRequest asks for one of the texts that a host is told.
+type RenderRequest struct {
+	Host      string
+	What      string // ignition, cloud-config, script ...; empty is what its profile was written for
+	Accept    string // of its Ignition
+	Installer bool   // that of its installer
+}
+
 // HostStatus is one line of `host list`.
 type HostStatus struct {
 	Name       string                    `json:"name"`

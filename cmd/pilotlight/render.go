@@ -14,12 +14,18 @@ import (
 
 func newRender(c *cli) *cobra.Command {
 	var spec string
-	var installer bool
+	var in api.RenderRequest
 	cmd := &cobra.Command{
 		Use:   "render HOST",
 		Short: "Print the exact config that a host is served; a placeholder stands for its token",
+		Long: `Print the exact config that a host is served; a placeholder stands for its token.
+
+--what says which of them: ignition, cloud-config (the user-data of a seed, too), text,
+network-config, generic or script, which is iPXE's. Without it, what the host's profile
+is written for.`,
 		Example: `  pilotlight render web1 --spec 3.3.0
   pilotlight render web1 | ignition-validate -
+  pilotlight render web1 --what script
   pilotlight render db1 --installer`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -27,11 +33,11 @@ func newRender(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			accept := ""
+			in.Host = a[0]
 			if spec != "" {
-				accept = "application/vnd.coreos.ignition+json;version=" + spec
+				in.Accept = "application/vnd.coreos.ignition+json;version=" + spec
 			}
-			body, err := client.Render(cmd.Context(), a[0], accept, installer)
+			body, err := client.Render(cmd.Context(), in)
 			if err != nil {
 				return err
 			}
@@ -40,7 +46,8 @@ func newRender(c *cli) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&spec, "spec", "", "the Ignition spec version that the host's Ignition asks for, such as 3.3.0")
-	cmd.Flags().BoolVar(&installer, "installer", false, "the config of the host's installer, not that of the system that it installs")
+	cmd.Flags().StringVar(&in.What, "what", "", "ignition, cloud-config, text, network-config, generic or script")
+	cmd.Flags().BoolVar(&in.Installer, "installer", false, "the config of the host's installer, not that of the system that it installs")
 	return cmd
 }
 
