@@ -61,6 +61,12 @@ func (c *Config) Pointed(l Language, token string) (body []byte, contentType str
 	return body, c.CloudType(), err
 }
 
+// Whole reports whether the config cannot be fetched by a Pointer in a language, and is
+// given whole in its place: cloud-init's part handlers take one #cloud-config.
+func (c *Config) Whole(l Language) bool {
+	return l == LanguageCloudInit && c.cloud != nil && c.cloud.message
+}
+
 // CloudType is what CloudConfig is served as.
 func (c *Config) CloudType() string {
 	if c.cloud != nil && c.cloud.message {

@@ -42,6 +42,10 @@ func (machines) Render(_ context.Context, in RenderRequest) (string, []byte, err
 	return "text/x-config", []byte(in.Host + " for " + in.Accept), nil
 }
 
+func (machines) RevokeUserdata(_ context.Context, actor string, h cluster.HostName) (int, error) {
+	return len(h) + len(actor), nil
+}
+
 func (machines) Userdata(_ context.Context, actor string, h cluster.HostName, in UserdataRequest) (Userdata, error) {
 	if in.Life > time.Hour {
 		return Userdata{}, &StatusError{http.StatusBadRequest, errors.New("too long")}

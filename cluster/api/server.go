@@ -52,6 +52,7 @@ type Machines interface {
 	Explain(ctx context.Context, who string) (Explanation, error)
 	Render(ctx context.Context, in RenderRequest) (contentType string, body []byte, err error)
 	Userdata(ctx context.Context, actor string, h cluster.HostName, in UserdataRequest) (Userdata, error)
+	RevokeUserdata(ctx context.Context, actor string, h cluster.HostName) (int, error)
 	Discovered() []cluster.Discovered
 	AddressOf(h *cluster.Host) (netip.Addr, bool) // that is lent to it now
 	Install(h cluster.HostName) cluster.Install
@@ -95,6 +96,7 @@ func (s *Server) Handler(operator func(*http.Request) (string, bool)) http.Handl
 	route("POST /v1/hosts/{name}/reinstall", s.reinstall)
 	route("POST /v1/hosts/{name}/installed", s.installed)
 	route("POST /v1/hosts/{name}/userdata", s.userdata)
+	route("DELETE /v1/hosts/{name}/userdata", s.revokeUserdata)
 	route("GET /v1/sites", s.sites)
 	route("GET /v1/secrets", s.secrets)
 	route("PUT /v1/secrets/{name}", s.putSecret)
