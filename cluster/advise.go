@@ -11,8 +11,8 @@ type Advice struct {
 	With Ref // the other document that it comes of, or nothing
 }
 
-// Of reports whether a document is one of those that the advice comes of.
-func (a Advice) Of(r Ref) bool { return r == a.Ref || r == a.With }
+// Of reports whether a document that is given is one of those that the advice comes of.
+func (a Advice) Of(given func(Ref) bool) bool { return given(a.Ref) || given(a.With) }
 
 // Advise returns a secret for a site that is not there, which may come later, or be
 // gone; a port that a site publishes behind a firewall that lets nobody in; a firewall

@@ -110,7 +110,7 @@ func TestAdviseOfClosedPorts(t *testing.T) {
 			t.Errorf("got %s, want %s", advice[i], want)
 		}
 		for _, r := range []Ref{{KindSite, "www"}, {KindProfile, "web"}} { // whichever is changed
-			if !advice[i].Of(r) {
+			if !advice[i].Of(func(given Ref) bool { return given == r }) {
 				t.Errorf("%s is not told to whom applies %s", advice[i], r)
 			}
 		}

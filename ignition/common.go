@@ -21,11 +21,6 @@ type additions struct {
 	Network *netplan.Config // nil: as the system does
 }
 
-// none reports whether there are none.
-func (a *additions) none() bool {
-	return len(a.Users)+len(a.Files)+len(a.Units) == 0 && a.Network == nil
-}
-
 // addedFile is a file, and the field of the profile that it comes from.
 type addedFile struct {
 	cluster.CommonFile
