@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -269,67 +270,6 @@ func (c *checker) stream(i *Image) {
 	}
 }
 
-func (c *checker) profile(p *Profile) {
-	oneOf(c, "boot", p.Boot, BootLive, BootInstall, BootLocal)
-	oneOf(c, "loader", p.Loader, LoaderIPXE, LoaderGRUB, LoaderPXELINUX)
-	c.installation(p)
-	if p.Image != "" {
-		c.needs("image", KindImage, string(p.Image))
-	} else if p.Boot != BootLocal {
-		c.add("image", "is missing; name an image, or set boot: local for machines that boot from their disk")
-	}
-	for i, w := range p.Introduce {
-		oneOf(c, fmt.Sprintf("introduce[%d]", i), w, IntroduceToken)
-	}
-	c.config("config", p.Config)
-	c.common(p)
-	c.firewall(p)
-	c.sshKeys(p.SSHKeys)
-	c.readBy(p)
-}
-
-// readBy refuses configs that the system which the profile boots does not read: its
-// machines would ask for another for ever.
-func (c *checker) readBy(p *Profile) {
-	d, ok := c.snap.Get(Ref{KindImage, string(p.Image)})
-	if !ok {
-		return
-	}
-	os := d.(*Image).OS()
-	if os == FedoraCoreOS && p.Config.CloudConfig != "" {
-		c.add("config.cloud_config", "is not read by Fedora CoreOS, which image %s is: write butane:", p.Image)
-	}
-	if os != "" && p.Install != nil && p.Install.Config.CloudConfig != "" {
-		c.add("install.config.cloud_config", "is not read by the installer of image %s: write butane:", p.Image)
-	}
-}
-
-func (c *checker) config(field string, g Config) {
-	set := 0
-	for _, text := range []string{g.Butane, g.Ignition, g.CloudConfig, g.Text} {
-		if text != "" {
-			set++
-		}
-	}
-	if set > 1 {
-		c.add(field, "has more than one of butane, ignition, cloud_config and text; keep one")
-	}
-}
-
-func (c *checker) installation(p *Profile) {
-	switch {
-	case p.Boot == BootInstall && p.Install == nil:
-		c.add("install", "is missing: write install: {device: /dev/sda}, the disk that the installer may write")
-	case p.Boot != BootInstall && p.Install != nil:
-		c.add("install", "is for boot: install; set that, or take install: out")
-	case p.Install != nil:
-		if !strings.HasPrefix(p.Install.Device, "/dev/") || strings.ContainsAny(p.Install.Device, " \t\n") {
-			c.add("install.device", "%q is no disk; write it like /dev/sda or /dev/disk/by-path/...", p.Install.Device)
-		}
-		c.config("install.config", p.Install.Config)
-	}
-}
-
 var macPrefixForm = regexp.MustCompile(`(?i)^[0-9a-f]{2}([:-][0-9a-f]{2}){0,5}$`)
 
 func (c *checker) group(g *Group) {
@@ -422,28 +362,32 @@ func (c *checker) target(h *Host) {
 		if _, err := c.snap.Parts(h, n); !errors.As(err, &none) { // what is missing is said where it is named
 			taken = true
 		}
-		if h.Profile == "" {
-			c.tie(h, n)
-		}
+		c.tie(h, n)
 	}
 	if !taken {
 		c.add("profile", "is missing and no group takes this host: set profile:, or apply a group whose match: takes it")
 	}
 }
 
+// tie refuses to choose between groups. A host with a profile of its own gets their
+// variables and keys still, so there it matters when these differ.
 func (c *checker) tie(h *Host, n *Network) {
-	var best *Group
-	for _, g := range c.snap.groups {
-		if !g.Match.takes(h, n) {
-			continue
+	all := c.snap.GroupsOf(h, n)
+	var tied []string
+	same := true
+	for _, g := range all {
+		if g.Match.specificity() != all[0].Match.specificity() {
+			break
 		}
-		if best == nil {
-			best = g
-			continue
-		}
-		if g.Match.specificity() == best.Match.specificity() {
-			c.add("profile", "groups %s and %s both take this host and neither is more specific: set profile: here, or narrow one's match:", best.Name, g.Name)
-		}
-		return
+		tied = append(tied, g.Name)
+		same = same && reflect.DeepEqual(g.Variables, all[0].Variables) && slices.Equal(g.SSHKeys, all[0].SSHKeys)
+	}
+	last := len(tied) - 1
+	switch {
+	case last < 1 || h.Profile != "" && same:
+	case h.Profile == "":
+		c.add("profile", "groups %s and %s take this host and none is more specific: set profile: here, or narrow match: of %s", strings.Join(tied[:last], ", "), tied[last], tied[0])
+	default:
+		c.add("profile", "groups %s and %s take this host, none is more specific, and their variables: or ssh_keys: differ: narrow match: of %s", strings.Join(tied[:last], ", "), tied[last], tied[0])
 	}
 }

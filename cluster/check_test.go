@@ -106,7 +106,7 @@ func bad(t *testing.T) []Document {
 		&Profile{Meta: named("notinstalled"), Image: "node", Install: &Installation{Device: "sda", Config: Config{Butane: "a\n", CloudConfig: "b\n"}}},
 		&Profile{Meta: named("oddisk"), Image: "node", Boot: BootInstall, Install: &Installation{Device: "sda", Config: Config{Butane: "a\n", CloudConfig: "b\n"}}},
 		&Profile{Meta: named("far"), Image: "something-else"},
-		&Group{Meta: named("none")},
+		&Group{Meta: named("none"), Variables: map[string]any{"a": "b"}},
 		&Group{Meta: named("wrong"), Profile: "pp", Match: Match{MAC: "52:5", Network: "wan", Arch: "mips"}, SSHKeys: []string{"x"}},
 		&Group{Meta: named("rack-again"), Profile: "p", Match: Match{Labels: map[string]string{"r": "1"}, Network: "lan"}},
 		&Host{Meta: named("nobody")},

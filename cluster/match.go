@@ -2,12 +2,39 @@ package cluster
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"strings"
 )
 
 // IsZero reports whether every host is taken, also where labels are there and are none.
 func (m Match) IsZero() bool {
 	return len(m.Labels) == 0 && m.MAC == "" && m.UUID == "" && m.Serial == "" && m.SwitchPort.IsZero() && m.Network == "" && m.Arch == ""
+}
+
+// String says which hosts are taken, as match: has it.
+func (m Match) String() string {
+	var out []string
+	add := func(name, value string) {
+		if value != "" {
+			out = append(out, name+" "+value)
+		}
+	}
+	add("uuid", string(m.UUID))
+	add("serial", m.Serial)
+	add("mac", m.MAC)
+	if !m.SwitchPort.IsZero() {
+		add("switch_port", m.SwitchPort.String())
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Labels)) {
+		add("label", k+"="+m.Labels[k])
+	}
+	add("network", string(m.Network))
+	add("arch", string(m.Arch))
+	if len(out) == 0 {
+		return "every host"
+	}
+	return strings.Join(out, " and ")
 }
 
 // takes reports whether every field of m that is set holds for h on network n.

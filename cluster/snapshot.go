@@ -305,6 +305,17 @@ func (s *Snapshot) GroupOf(h *Host, n *Network) (*Group, bool) {
 	return nil, false
 }
 
+// GroupsOf returns all groups that take a host on a network, the most specific, which
+// is the one that counts, first.
+func (s *Snapshot) GroupsOf(h *Host, n *Network) (out []*Group) {
+	for _, g := range s.groups {
+		if g.Match.takes(h, n) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
 // Target is everything that was applied for one host, brought together.
 type Target struct {
 	Host      *Host

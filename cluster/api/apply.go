@@ -24,6 +24,10 @@ type Applier struct {
 	// Verify finds what cluster.Check cannot know: whether configs render. wrong are
 	// the documents in which there are mistakes already. It may be nil.
 	Verify func(next *cluster.Snapshot, wrong map[cluster.Ref]bool) []cluster.Problem
+
+	// Compare says how what hosts are told would change: those that are named, or
+	// all. It may be nil.
+	Compare func(base, next *cluster.Snapshot, named []cluster.HostName) []ConfigChange
 }
 
 const applyTries = 5
@@ -34,14 +38,14 @@ const NothingToDelete = "there is none to delete"
 // Apply brings the store to where docs are as given and those of remove are
 // gone, and says in the audit that actor did. Problems are mistakes of the
 // operator's, and nothing was written.
-func (a *Applier) Apply(ctx context.Context, actor string, docs []cluster.Document, remove []cluster.Ref, dryRun bool) (ApplyResponse, error) {
+func (a *Applier) Apply(ctx context.Context, actor string, docs []cluster.Document, remove []cluster.Ref) (ApplyResponse, error) {
 	for try := 1; ; try++ {
 		base, err := a.Store.Load(ctx)
 		if err != nil {
 			return ApplyResponse{}, err
 		}
-		out, put, gone, err := a.plan(base, docs, remove)
-		if err != nil || dryRun || len(out.Problems) > 0 || len(put)+len(gone) == 0 {
+		out, put, gone, err := a.plan(base, docs, remove, nil)
+		if err != nil || len(out.Problems) > 0 || len(put)+len(gone) == 0 {
 			return out, err
 		}
 		err = a.Store.Apply(ctx, base, put, gone, auditOf(actor, out.Changes, time.Now()))
@@ -62,8 +66,23 @@ func auditOf(actor string, changes []Change, at time.Time) (out []cluster.AuditE
 	return out
 }
 
-// plan says what would change, and what is wrong with it.
-func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove []cluster.Ref) (out ApplyResponse, put []cluster.Document, gone []cluster.Ref, err error) {
+// DryRun says what Apply would do, and what becomes of the hosts' configs: of those
+// that are named, or of all.
+func (a *Applier) DryRun(ctx context.Context, docs []cluster.Document, in ApplyRequest) (ApplyResponse, error) {
+	base, err := a.Store.Load(ctx)
+	if err != nil {
+		return ApplyResponse{}, err
+	}
+	out, put, gone, err := a.plan(base, docs, in.Delete, in.Wrong)
+	if err == nil && len(in.Wrong) == 0 && a.Compare != nil && len(out.Problems) == 0 && len(put)+len(gone) > 0 {
+		out.Configs = a.Compare(base, base.With(base.Revision(), put, gone), in.Hosts)
+	}
+	return out, err
+}
+
+// plan says what would change, and what is wrong with it, beside the documents in
+// which something is known to be.
+func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove, wrong []cluster.Ref) (out ApplyResponse, put []cluster.Document, gone []cluster.Ref, err error) {
 	out.Problems = clashes(docs, remove)
 	if len(out.Problems) > 0 {
 		return out, nil, nil, nil
@@ -99,7 +118,11 @@ func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove [
 		}
 	}
 	if a.Verify != nil && len(put)+len(gone) > 0 {
-		out.Problems = append(out.Problems, a.Verify(whole, cluster.Refs(out.Problems))...)
+		known := cluster.Refs(out.Problems)
+		for _, ref := range wrong {
+			known[ref] = true
+		}
+		out.Problems = append(out.Problems, a.Verify(whole, known)...)
 	}
 	slices.SortStableFunc(out.Changes, func(x, y Change) int {
 		return slices.Index(cluster.Kinds, x.Ref.Kind) - slices.Index(cluster.Kinds, y.Ref.Kind)

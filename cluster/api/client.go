@@ -34,7 +34,22 @@ func NewClient(server string, config *tls.Config) *Client {
 // Apply asks for documents to be as given. Problems in the answer mean that
 // nothing was written.
 func (c *Client) Apply(ctx context.Context, docs []cluster.Document, remove []cluster.Ref, dryRun bool) (out ApplyResponse, err error) {
-	in := ApplyRequest{Delete: remove, DryRun: dryRun}
+	return c.apply(ctx, docs, ApplyRequest{Delete: remove, DryRun: dryRun})
+}
+
+// Diff says what an apply of documents would change, and what becomes of the configs
+// of hosts: in full of those that are named.
+func (c *Client) Diff(ctx context.Context, docs []cluster.Document, hosts []cluster.HostName) (ApplyResponse, error) {
+	return c.apply(ctx, docs, ApplyRequest{DryRun: true, Hosts: hosts})
+}
+
+// Check says what is wrong with documents, beside what was wrong with some of them
+// already.
+func (c *Client) Check(ctx context.Context, docs []cluster.Document, wrong []cluster.Ref) (ApplyResponse, error) {
+	return c.apply(ctx, docs, ApplyRequest{DryRun: true, Wrong: wrong})
+}
+
+func (c *Client) apply(ctx context.Context, docs []cluster.Document, in ApplyRequest) (out ApplyResponse, err error) {
 	for _, d := range docs {
 		body, err := cluster.MarshalDocument(d)
 		if err != nil {

@@ -172,7 +172,10 @@ func (s *Server) apply(r *http.Request, actor string) (any, error) {
 		}
 		docs[i] = d
 	}
-	return s.Applier.Apply(r.Context(), actor, docs, in.Delete, in.DryRun)
+	if in.DryRun {
+		return s.Applier.DryRun(r.Context(), docs, in)
+	}
+	return s.Applier.Apply(r.Context(), actor, docs, in.Delete)
 }
 
 // auditTime is how long writing an entry may take.

@@ -18,6 +18,14 @@ type ApplyRequest struct {
 	Documents []json.RawMessage `json:"documents,omitempty"`
 	Delete    []cluster.Ref     `json:"delete,omitempty"`
 	DryRun    bool              `json:"dry_run,omitempty"`
+
+	// Hosts are those whose configs are compared in a dry run, in full; none means
+	// all, and only how long a new one is.
+	Hosts []cluster.HostName `json:"hosts,omitempty"`
+
+	// Wrong are documents in which mistakes were found already: a dry run says what
+	// is wrong with the rest.
+	Wrong []cluster.Ref `json:"wrong,omitempty"`
 }
 
 // What an apply does to one document.
@@ -40,7 +48,17 @@ type Change struct {
 type ApplyResponse struct {
 	Changes  []Change          `json:"changes"`
 	Problems []cluster.Problem `json:"problems,omitempty"`
-	Advice   []cluster.Problem `json:"advice,omitempty"` // what may be a slip in the documents that were given
+	Advice   []cluster.Problem `json:"advice,omitempty"`  // what may be a slip in the documents that were given
+	Configs  []ConfigChange    `json:"configs,omitempty"` // of a dry run
+}
+
+// ConfigChange is how one of the texts that hosts are told would change.
+type ConfigChange struct {
+	Hosts  []cluster.HostName `json:"hosts"` // for which the change is the same
+	What   string             `json:"what"`  // ignition, cloud-config, script ...
+	Action string             `json:"action"`
+	Lines  int                `json:"lines,omitempty"` // of one that is new, or goes
+	Diff   string             `json:"diff,omitempty"`  // unified; empty where there is too much to say
 }
 
 // HostStatus is one line of `host list`.

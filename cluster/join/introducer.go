@@ -20,7 +20,7 @@ import (
 // Records is where tokens and introductions are kept. Each write is one
 // transaction, which fails with cluster.ErrConflict when somebody was faster.
 type Records interface {
-	PutToken(ctx context.Context, hash string, t cluster.Token) error
+	PutToken(ctx context.Context, hash string, t cluster.Token, audit ...cluster.AuditEntry) error
 	Token(ctx context.Context, hash string) (cluster.Token, cluster.Revision, error)
 	Introduction(ctx context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error)
 	Redeem(ctx context.Context, hash string, t cluster.Token, at cluster.Revision, in cluster.Introduction) error

@@ -19,7 +19,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -86,12 +88,12 @@ type place struct{ line, column int }
 // error is a Mistakes, or says that something could not be read. Files that the
 // manifests name (templates, images) are taken relative to the manifest.
 func Load(paths ...string) (*Set, error) {
-	s, err := readAll(paths)
+	s, err := Read(paths...)
 	if err != nil {
 		return nil, err
 	}
-	if len(s.mistakes) > 0 {
-		return nil, s.sorted()
+	if err := s.Whole(nil); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -101,28 +103,47 @@ func Load(paths ...string) (*Set, error) {
 // of all sorts are reported together. verify may be nil; it is told in which
 // documents there are mistakes already.
 func LoadWhole(verify func(whole *cluster.Snapshot, wrong map[cluster.Ref]bool) []cluster.Problem, paths ...string) (*Set, error) {
-	s, err := readAll(paths)
+	s, err := Read(paths...)
 	if err != nil {
 		return nil, err
 	}
-	read := s.mistakes
 	problems := cluster.Check(s.Documents)
 	if verify != nil {
 		wrong := cluster.Refs(problems)
-		for _, m := range read {
-			wrong[m.Ref] = true
+		for _, ref := range s.Wrong() {
+			wrong[ref] = true
 		}
 		problems = append(problems, verify(cluster.NewSnapshot(0, s.Documents), wrong)...)
 	}
+	if err := s.Whole(problems); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Wrong returns the documents in which something could not be read.
+func (s *Set) Wrong() (out []cluster.Ref) {
+	for _, m := range s.mistakes {
+		if m.Ref != (cluster.Ref{}) && !slices.Contains(out, m.Ref) {
+			out = append(out, m.Ref)
+		}
+	}
+	return out
+}
+
+// Whole returns all that could not be read, and problems that were found in the rest,
+// as one error; nil when there is nothing wrong.
+func (s *Set) Whole(problems []cluster.Problem) error {
+	read := s.mistakes
 	for _, m := range s.place(problems) {
 		if !slices.ContainsFunc(read, m.follows) {
 			s.mistakes = append(s.mistakes, m)
 		}
 	}
 	if len(s.mistakes) > 0 {
-		return nil, s.sorted()
+		return s.sorted()
 	}
-	return s, nil
+	return nil
 }
 
 // follows reports whether m may be no mistake of its own: what could not be
@@ -131,7 +152,8 @@ func (m Mistake) follows(from Mistake) bool {
 	return m.Ref == from.Ref && (strings.HasPrefix(from.Field, m.Field) || strings.HasPrefix(m.Field, from.Field))
 }
 
-func readAll(paths []string) (*Set, error) {
+// Read is Load that leaves out what it cannot read: see Set.Whole.
+func Read(paths ...string) (*Set, error) {
 	s := &Set{origins: map[cluster.Ref]*origin{}}
 	for _, p := range paths {
 		files, err := find(p)
@@ -151,12 +173,18 @@ func readAll(paths []string) (*Set, error) {
 
 // Parse reads one manifest that is already in memory. name stands for its file.
 func Parse(name string, text []byte) (*Set, error) {
-	s := &Set{origins: map[cluster.Ref]*origin{}}
-	s.parse(name, text)
-	if len(s.mistakes) > 0 {
-		return nil, s.sorted()
+	s := ReadText(name, text)
+	if err := s.Whole(nil); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// ReadText is Parse that leaves out what it cannot read.
+func ReadText(name string, text []byte) *Set {
+	s := &Set{origins: map[cluster.Ref]*origin{}}
+	s.parse(name, text)
+	return s
 }
 
 func find(path string) ([]string, error) {
@@ -198,18 +226,41 @@ func (s *Set) parse(file string, text []byte) {
 		s.mistakes = append(s.mistakes, Mistake{File: file, Message: fmt.Sprintf("is longer than %d MiB, or nested deeper than %d brackets; split it", maxFile>>20, maxDepth)})
 		return
 	}
-	// Duplicate keys are noted by the decoder, which goes on after them.
-	tree, err := parser.ParseBytes(bytes.TrimPrefix(text, []byte("\ufeff")), 0, parser.AllowDuplicateMapKey())
+	docs, err := parseDocuments(bytes.TrimPrefix(text, []byte("\ufeff")))
 	if err != nil {
-		s.mistakes = append(s.mistakes, syntaxMistake(file, err))
+		m := syntaxMistake(file, err)
+		if bytes.HasPrefix(text, []byte("#cloud-config")) || bytes.HasPrefix(text, []byte("variant:")) {
+			m.Message += "; if it is a config that a profile names, call it otherwise than *.yaml, which are manifests"
+		}
+		s.mistakes = append(s.mistakes, m)
 		return
 	}
-	for _, doc := range tree.Docs {
+	for _, doc := range docs {
 		if doc.Body == nil || doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType {
 			continue
 		}
 		s.document(file, doc.Body)
 	}
+}
+
+// parseDocuments parses the documents of a file one by one: the library takes the
+// square of their number for all together, and leaves out what comes after an empty
+// one.
+func parseDocuments(text []byte) (docs []*ast.DocumentNode, err error) {
+	tokens := lexer.Tokenize(string(text))
+	for from, i := 0, 1; i <= len(tokens); i++ {
+		if i < len(tokens) && tokens[i].Type != token.DocumentHeaderType {
+			continue
+		}
+		// Duplicate keys are noted by the decoder, which goes on after them.
+		tree, err := parser.Parse(tokens[from:i], 0, parser.AllowDuplicateMapKey())
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, tree.Docs...)
+		from = i
+	}
+	return docs, nil
 }
 
 // What is no manifest, and would take long to be found out.

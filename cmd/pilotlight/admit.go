@@ -129,5 +129,5 @@ func (a *admission) refuse(m cluster.MAC) {
 
 // makeHost applies the document of a machine that a group lets in.
 func (b *bootServices) makeHost(ctx context.Context, h *cluster.Host) (api.ApplyResponse, error) {
-	return b.s.api.Applier.Apply(ctx, "group:"+h.Labels[admittedBy], []cluster.Document{h}, nil, false)
+	return b.s.api.Applier.Apply(ctx, "group:"+h.Labels[admittedBy], []cluster.Document{h}, nil)
 }

@@ -197,7 +197,7 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 	}
 	if t.Group != nil {
 		e.Group = t.Group.Name
-		e.Why = append(e.Why, fmt.Sprintf("group %s: the most specific whose match takes the host", t.Group.Name))
+		e.Why = append(e.Why, explainGroup(snap, t))
 	}
 	if t.Profile != nil {
 		e.Profile = t.Profile.Name
@@ -235,6 +235,20 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 		e.Why = append(e.Why, "config: warning: "+w.String())
 	}
 	return e, nil
+}
+
+// explainGroup says why a group counts, and which others would take the host.
+func explainGroup(snap *cluster.Snapshot, t cluster.Target) string {
+	why := fmt.Sprintf("group %s: the most specific whose match takes the host: %s", t.Group.Name, t.Group.Match)
+	for i, g := range snap.GroupsOf(t.Host, t.Network)[1:] {
+		if i == 0 {
+			why += "; less specific"
+		} else {
+			why += ","
+		}
+		why += fmt.Sprintf(" %s (%s)", g.Name, g.Match)
+	}
+	return why
 }
 
 func reserved(n *cluster.Network) string {

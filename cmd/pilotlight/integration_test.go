@@ -189,12 +189,18 @@ func (l *lab) serve() *process {
 // when it is taken to have failed.
 func (l *lab) eventually(what string, ok func() bool) {
 	l.t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	l.within(time.Minute, what, ok)
+}
+
+// within is eventually with another time.
+func (l *lab) within(limit time.Duration, what string, ok func() bool) {
+	l.t.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	l.t.Fatalf("not in a minute: %s", what)
+	l.t.Fatalf("not in %s: %s", limit, what)
 }
 
 // lease has a machine ask for an address as a real client does.

@@ -132,6 +132,6 @@ func (a applied) Load(ctx context.Context) (*cluster.Snapshot, error) { return a
 
 // Apply implements matchboxrpc.Documents.
 func (a applied) Apply(ctx context.Context, actor string, put []cluster.Document, remove []cluster.Ref) ([]cluster.Problem, error) {
-	out, err := a.Applier.Apply(ctx, actor, put, remove, false)
+	out, err := a.Applier.Apply(ctx, actor, put, remove)
 	return out.Problems, err
 }

@@ -68,7 +68,7 @@ func BenchmarkApply(b *testing.B) {
 
 func mustApply(tb testing.TB, a *api.Applier, docs ...cluster.Document) {
 	tb.Helper()
-	out, err := a.Apply(tb.Context(), "bench", docs, nil, false)
+	out, err := a.Apply(tb.Context(), "bench", docs, nil)
 	if err != nil || len(out.Problems) > 0 {
 		tb.Fatal(err, out.Problems)
 	}

@@ -36,7 +36,7 @@ func seed(ctx context.Context, by cluster.ServerName, store *etcd.Store, applier
 			changed = append(changed, d)
 		}
 	}
-	out, err := applier.Apply(ctx, "server:serve", changed, nil, false)
+	out, err := applier.Apply(ctx, "server:serve", changed, nil)
 	if err != nil {
 		return fmt.Errorf("apply the manifests: %w", err)
 	}

@@ -167,7 +167,7 @@ func (s *server) assemble(ctx context.Context) error {
 	s.intro.HasHost = func(h cluster.HostName) bool { _, ok := s.Snapshot().Host(h); return ok }
 	s.verifier = s.boot.verifier()
 	s.api = &api.Server{
-		Applier: api.Applier{Store: s.store, Verify: s.verifier.verify},
+		Applier: api.Applier{Store: s.store, Verify: s.verifier.verify, Compare: s.boot.compareConfigs},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
 		Machines: s.boot, Servers: s, Images: imageDesk{s.boot}, Logger: s.log, Running: ctx,
 	}
