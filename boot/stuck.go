@@ -16,14 +16,15 @@ type after struct {
 var afterStep = map[cluster.Step]after{
 	cluster.StepDHCP: {30 * time.Second, "it asks for no loader or script: its firmware took another server's answer, or cannot reach this one by TFTP (UDP 69 and above) or HTTP; " +
 		"a machine that goes on to its disk looks the same"},
-	cluster.StepLoader: {30 * time.Second, "the loader did not ask DHCP again: it does not know this network card (try ipxe.efi or undionly.kpxe instead, in --loaders), or Secure Boot refuses it"},
-	cluster.StepScript: {30 * time.Second, "it fetches no kernel: see the machine's console for what iPXE says of it"},
-	cluster.StepKernel: {3 * time.Minute, "it fetches no initial RAM disk or does not start: too little memory, or a kernel for another firmware (Secure Boot, architecture)"},
-	cluster.StepInitrd: {3 * time.Minute, "it does not come back for its root file system or config: the initial RAM disk has no driver for the network card, or the kernel stopped (see the console)"},
-	cluster.StepRootfs: {5 * time.Minute, "it does not ask for its config: too little memory for the root file system, or the kernel arguments have no ConfigURL"},
-	cluster.StepConfig: {5 * time.Minute, "it does not fetch the agent, or say that it is installed: Ignition or cloud-init failed (see the console), or the installer is still at it"},
-	cluster.StepAgent:  {5 * time.Minute, "the agent does not join: the host cannot reach HTTPS (8443) on the server, or its clock is wrong; on the host: journalctl -u pilotlight-agent"},
-	cluster.StepJoin:   {10 * time.Minute, "it joined and is not ready: `pilotlight site status` says what its containers wait for"},
+	cluster.StepLoader:  {30 * time.Second, "the loader did not ask DHCP again: it does not know this network card (try ipxe.efi or undionly.kpxe instead, in --loaders), or Secure Boot refuses it"},
+	cluster.StepScript:  {30 * time.Second, "it fetches no kernel: see the machine's console for what iPXE says of it"},
+	cluster.StepKernel:  {3 * time.Minute, "it fetches no initial RAM disk or does not start: too little memory, or a kernel for another firmware (Secure Boot, architecture)"},
+	cluster.StepInitrd:  {3 * time.Minute, "it does not come back for its root file system or config: the initial RAM disk has no driver for the network card, or the kernel stopped (see the console)"},
+	cluster.StepRootfs:  {5 * time.Minute, "it does not ask for its config: too little memory for the root file system, or the kernel arguments have no ConfigURL"},
+	cluster.StepPointer: {2 * time.Minute, "it does not fetch its config: the host cannot reach HTTPS (8443) on the server, its clock is before 2015, or its Ignition gave up (see the console)"},
+	cluster.StepConfig:  {5 * time.Minute, "it does not fetch the agent, or say that it is installed: Ignition or cloud-init failed (see the console), or the installer is still at it"},
+	cluster.StepAgent:   {5 * time.Minute, "the agent does not join: the host cannot reach HTTPS (8443) on the server, or its clock is wrong; on the host: journalctl -u pilotlight-agent"},
+	cluster.StepJoin:    {10 * time.Minute, "it joined and is not ready: `pilotlight site status` says what its containers wait for"},
 }
 
 // Stuck says why a boot hangs, if nothing has followed its last step for longer

@@ -40,8 +40,8 @@ func adviseFirewalls(s *Snapshot) (out []Problem) {
 				if key := (behind{t.Profile.Name, p.Host, p.Protocol}); !said[key] {
 					said[key] = true
 					out = append(out, Problem{Ref: site.Ref(), Field: p.field, Message: fmt.Sprintf(
-						"nobody reaches port %d/%s of host %s: firewall: of profile %s lets nobody in; write {ports: [%d]} below allow: there",
-						p.Host, p.Protocol, h.Name, t.Profile.Name, p.Host)})
+						"nobody reaches port %d/%s of host %s: firewall: of profile %s lets nobody in; write {ports: [%d]%s} below allow: there",
+						p.Host, p.Protocol, h.Name, t.Profile.Name, p.Host, p.inRule())})
 				}
 			}
 		}
@@ -53,6 +53,14 @@ func adviseFirewalls(s *Snapshot) (out []Problem) {
 type publishedPort struct {
 	Port
 	field string
+}
+
+// inRule is what a rule for the port says beside its number.
+func (p publishedPort) inRule() string {
+	if p.Protocol == string(TCP) {
+		return ""
+	}
+	return ", protocol: " + p.Protocol
 }
 
 func (d *Site) published() (out []publishedPort) {

@@ -32,6 +32,7 @@ const (
 	StepKernel    Step = "kernel"
 	StepInitrd    Step = "initrd"
 	StepRootfs    Step = "rootfs"
+	StepPointer   Step = "pointer" // it was told where its config is
 	StepConfig    Step = "config"
 	StepAgent     Step = "agent"     // the agent's binary was fetched
 	StepInstalled Step = "installed" // the installer said that the system is on the disk

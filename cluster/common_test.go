@@ -104,7 +104,7 @@ func TestAdviseOfClosedPorts(t *testing.T) {
 	}
 	for i, want := range []string{
 		"site www: services.front.ports[1]: nobody reaches port 80/tcp of host web1: firewall: of profile web lets nobody in",
-		"site www: services.front.ports[2]: nobody reaches port 443/udp of host web1",
+		"site www: services.front.ports[2]: nobody reaches port 443/udp of host web1: firewall: of profile web lets nobody in; write {ports: [443], protocol: udp}",
 	} {
 		if !strings.HasPrefix(advice[i].String(), want) {
 			t.Errorf("got %s, want %s", advice[i], want)

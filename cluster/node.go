@@ -97,6 +97,8 @@ type Token struct {
 	// have it, so MAC and Address are those of whoever redeems it.
 	Userdata *Userdata `json:"userdata,omitempty"`
 
+	Rest *Rest `json:"rest,omitempty"` // the config that a boot's token opens; nil is none
+
 	Expires time.Time  `json:"expires"`
 	After   Revision   `json:"after"` // of the host's introduction before: the next one ends this token too
 	Used    time.Time  `json:"used,omitzero"`
@@ -111,6 +113,14 @@ type Userdata struct {
 	Digest   string `json:"digest"`   // of the config, which is given as long as it is this one
 	Language string `json:"language"` // who reads it
 	URL      string `json:"url"`      // https://...: where that machine finds the server
+}
+
+// Rest is what the store keeps of a machine that was given a pointer, and is to fetch
+// the rest of its config.
+type Rest struct {
+	Digest string `json:"digest"` // of the config
+	Spec   string `json:"spec"`   // the version of Ignition's spec that was asked for
+	URL    string `json:"url"`    // https://...: where the machine found the server
 }
 
 // Lease is an address that is lent to a machine.

@@ -62,6 +62,19 @@ func chooseVersion(accept string) (int, error) {
 		ErrNotAcceptable, accept, ContentType)
 }
 
+// Follows reports whether a client that asks with an Accept header follows a Pointer,
+// and which version of the spec it asks for: it is Ignition that reads 3.1.0 or newer,
+// the first whose merge takes headers. Who keeps the config for a system that is
+// started later (coreos-installer, flatcar-install, curl) names no version, and is to
+// get all of it.
+func Follows(accept string) (spec string, ok bool) {
+	minor, err := chooseVersion(accept)
+	if err != nil || minor < 1 {
+		return "", false
+	}
+	return specs[minor].version, true
+}
+
 // mediaRange takes apart one element of an Accept header.
 func mediaRange(s string) (kind, version string, quality float64) {
 	quality = 1

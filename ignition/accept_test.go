@@ -57,6 +57,16 @@ func TestChooseVersion(t *testing.T) {
 	}
 }
 
+// TestFollows: a pointer is for who says that it reads headers in a merge.
+func TestFollows(t *testing.T) {
+	for _, tt := range acceptTable {
+		spec, ok := Follows(tt.accept)
+		if want := tt.ok && tt.want >= 1; ok != want || ok && spec != specs[tt.want].version || !ok && spec != "" {
+			t.Errorf("%.100s: %q, %v", tt.accept, spec, ok)
+		}
+	}
+}
+
 func TestNotAcceptable(t *testing.T) {
 	c := mustCompile(t, testInput(goldenConfig(t, "testdata/golden/fcos.bu")))
 	body, err := c.Ignition(ign+";version=2.4.0, */*;q=0.1", testToken)

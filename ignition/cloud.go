@@ -368,6 +368,7 @@ func (e *cloudEditor) addCommands() {
 
 // encode writes the whole #cloud-config.
 func (e *cloudEditor) encode() ([]byte, error) {
+	keepLines(&e.doc)
 	var b bytes.Buffer
 	b.WriteString(cloudHeader + "\n")
 	enc := yaml.NewEncoder(&b)
@@ -376,6 +377,17 @@ func (e *cloudEditor) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode the cloud-config: %w", err)
 	}
 	return b.Bytes(), enc.Close()
+}
+
+// keepLines quotes what the encoder does not write as it is below a | or a >: an empty
+// first line, and line ends of other scripts, are left out.
+func keepLines(n *yaml.Node) {
+	if n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 && (strings.HasPrefix(n.Value, "\n") || strings.ContainsAny(n.Value, "\u0085\u2028\u2029")) {
+		n.Style = n.Style&^(yaml.LiteralStyle|yaml.FoldedStyle) | yaml.DoubleQuotedStyle
+	}
+	for _, c := range n.Content {
+		keepLines(c)
+	}
 }
 
 // The addresses that coreos-cloudinit knows by a variable. It has none itself

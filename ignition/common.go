@@ -76,11 +76,11 @@ func (in *Input) additions() (*additions, []Problem) {
 	if in.Installer != nil {
 		return a, nil
 	}
-	problems := a.addCommon(in)
+	problems := append(a.addCommon(in), a.addNetwork(in)...)
 	if f := p.Firewall; f != nil {
 		a.addFirewall(p, f)
 	}
-	return a, append(problems, a.addNetwork(in)...)
+	return a, problems
 }
 
 func (a *additions) addCommon(in *Input) (problems []Problem) {
@@ -133,6 +133,7 @@ func (a *additions) clashes(t text, p part, coreOS bool, wrote func(what, name s
 		t.field = field
 		problems = append(problems, t.problem(0, "", format, args...))
 	}
+	a.twice(add)
 	const both = "%s is in the profile's config too: say it in one of the two"
 	for _, f := range a.Files {
 		for _, own := range p.paths() {
@@ -162,4 +163,42 @@ func (a *additions) clashes(t text, p part, coreOS bool, wrote func(what, name s
 		}
 	}
 	return problems
+}
+
+// twice finds what two of the profile's own words would write: one of them would be
+// lost, and it may be the firewall.
+func (a *additions) twice(add func(field, format string, args ...any)) {
+	const also = "%s is written because of %s, too: take it out"
+	files, units := map[string]string{}, map[string]string{} // their fields
+	for _, f := range a.Files {
+		if first, ok := files[f.Path]; ok {
+			add(first, also, f.Path, f.field)
+		}
+		files[f.Path] = f.field
+	}
+	for _, u := range a.Units {
+		if u.Contents == "" && len(u.Dropins) == 0 && !u.Enabled && !u.Mask {
+			continue // it is only restarted
+		}
+		if first, ok := units[u.Name]; ok {
+			add(first, also, u.Name, u.field)
+		}
+		units[u.Name] = u.field
+		if of, ok := files[systemUnits+u.Name]; ok && (u.Contents != "" || u.Mask) {
+			add(of, also, systemUnits+u.Name, u.field)
+		}
+		for _, d := range u.Dropins {
+			at := systemUnits + u.Name + ".d/" + d.Name
+			if of, ok := files[at]; ok {
+				add(of, also, at, u.field)
+			}
+		}
+	}
+	for _, f := range a.Files {
+		for up := path.Dir(f.Path); up != "/" && up != "."; up = path.Dir(up) {
+			if of, ok := files[up]; ok {
+				add(of, "%s is a file, and %s of %s is below it: rename one", up, f.Path, f.field)
+			}
+		}
+	}
 }

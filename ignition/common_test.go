@@ -2,10 +2,13 @@ package ignition
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gopkg.in/yaml.v3"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -199,6 +202,27 @@ func TestCommonMistakes(t *testing.T) {
 		{"a network file that coreos-cloudinit's config has too", func(p *cluster.Profile, _ *cluster.Host) {
 			p.Config = cluster.Config{CloudConfig: "#cloud-config\ncoreos:\n  units:\n    - {name: pilotlight-firewall.service, command: start}\nwrite_files:\n  - {path: /etc/systemd/network/10-pilotlight-lan0.network, content: x}\n"}
 		}, []string{"network_config: /etc/systemd/network/10-pilotlight-lan0.network is in", "firewall: pilotlight-firewall.service is in"}},
+		{"what the profile's own words write twice", func(p *cluster.Profile, _ *cluster.Host) {
+			p.Config = cluster.Config{CloudConfig: "#cloud-config\n"}
+			p.Common.Files = []cluster.CommonFile{
+				{Path: FirewallFile, Contents: "flush ruleset\n"}, {Path: "/etc/sudoers.d/pilotlight-alice"}, {Path: "/etc/systemd/system/hello.service"},
+				{Path: "/srv/a"}, {Path: "/srv/a/b"},
+			}
+			p.Common.Units = append(p.Common.Units, cluster.CommonUnit{Name: FirewallUnit, Mask: true})
+		}, []string{
+			"common.files[0].path: /etc/pilotlight/firewall.nft is written because of firewall, too",
+			"common.files[1].path: /etc/sudoers.d/pilotlight-alice is written because of common.users[0].sudo, too",
+			"common.files[2].path: /etc/systemd/system/hello.service is written because of common.units[0].name, too",
+			"common.files[3].path: /srv/a is a file, and /srv/a/b of common.files[4].path is below it",
+			"common.units[3].name: pilotlight-firewall.service is written because of firewall, too",
+		}},
+		{"what the profile's own words write twice, in Ignition", func(p *cluster.Profile, _ *cluster.Host) {
+			p.Common.Files = append(p.Common.Files, cluster.CommonFile{Path: "/etc/systemd/network/10-pilotlight-lan0.network"})
+			p.Common.Units = append(p.Common.Units, cluster.CommonUnit{Name: FirewallUnit, Dropins: []cluster.CommonDropin{{Name: "a.conf", Contents: "[Unit]\n"}}})
+		}, []string{
+			"common.files[3].path: /etc/systemd/network/10-pilotlight-lan0.network is written because of network_config, too",
+			"common.units[3].name: pilotlight-firewall.service is written because of firewall, too",
+		}},
 		{"who sets up the network is not known", func(p *cluster.Profile, _ *cluster.Host) {
 			p.Config = cluster.Config{Ignition: `{"ignition": {"version": "3.3.0"}}` + "\n"}
 		}, []string{"network_config: what sets up the network on this host is not known"}},
@@ -233,5 +257,40 @@ func TestCommonIsNotTheInstallers(t *testing.T) {
 	b, err := c.Render("")
 	if err != nil || strings.Contains(string(b), "alice") {
 		t.Errorf("%v:\n%s", err, b)
+	}
+}
+
+// A file has the text that was written, whatever it begins and ends with.
+func TestCommonFileIsAsWritten(t *testing.T) {
+	texts := []string{"\n", "\n\na\n", "\n  a\nb\n", "  a\n b", "a\n\n\n", "\ta \n", " ", "a\r\nb\r\n", "\u2028a\n", "a\n\u0085b\n", "- a: b\n", "\ufeffa\n", "x\n \n", "\x01\n"}
+	in := commonInput(cluster.Config{CloudConfig: "#cloud-config\nwrite_files:\n  - path: /own\n    content: |\n\n      a\n  - path: /folded\n    content: >\n\n      a\n"})
+	p := *in.Target.Profile
+	p.Common = &cluster.Common{}
+	for i, text := range texts {
+		p.Common.Files = append(p.Common.Files, cluster.CommonFile{Path: fmt.Sprintf("/srv/%d", i), Contents: text})
+	}
+	in.Target.Profile = &p
+	c, err := Compile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := c.RenderCloudConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		WriteFiles []struct{ Path, Content string } `yaml:"write_files"`
+	}
+	if err := yaml.Unmarshal(body, &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range got.WriteFiles {
+		var i int
+		if n, _ := fmt.Sscanf(f.Path, "/srv/%d", &i); n == 1 && f.Content != texts[i] {
+			t.Errorf("%q became %q", texts[i], f.Content)
+		}
+		if own := f.Path == "/own" || f.Path == "/folded"; own && f.Content != "\na\n" {
+			t.Errorf("%s of the operator's config became %q", f.Path, f.Content)
+		}
 	}
 }

@@ -3,54 +3,23 @@
 package ignition
 
 import (
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/ignition/ignitiontest"
 )
-
-// currentIgnition builds Ignition of the version in go.mod, which reads the newest
-// spec that is served.
-var currentIgnition = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "list", "-m", "-json", "github.com/coreos/ignition/v2").Output()
-	if err != nil {
-		return "", fmt.Errorf("find Ignition's source: %w", err)
-	}
-	var module struct{ Dir, Version string }
-	if err := json.Unmarshal(out, &module); err != nil {
-		return "", err
-	}
-	dir := filepath.Join(os.TempDir(), "pilotlight-ignition-"+module.Version)
-	binary := filepath.Join(dir, "ignition")
-	script := `
-set -e
-rm -rf "$DIR" && cp -r "$SOURCE" "$DIR" && chmod -R u+w "$DIR" && cd "$DIR"
-GOFLAGS=-mod=mod go build -buildvcs=false -ldflags "-X github.com/coreos/ignition/v2/internal/version.Raw=$VERSION -X github.com/coreos/ignition/v2/internal/distro.selinuxRelabel=false" -o ignition.new ./internal
-mv ignition.new ignition`
-	if _, err := os.Stat(binary); err == nil {
-		return binary, nil
-	}
-	cmd := exec.Command("sh", "-c", script)
-	cmd.Env = append(os.Environ(), "DIR="+dir, "SOURCE="+module.Dir, "VERSION="+module.Version)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build Ignition %s: %w: type: apt-get install -y gcc libblkid-dev\n%s", module.Version, err, out)
-	}
-	return binary, nil
-})
 
 // ignitions are Debian's and the current one.
 func ignitions(t *testing.T) map[string]string {
 	t.Helper()
-	current, err := currentIgnition()
+	current, err := ignitiontest.Current()
 	if err != nil {
 		t.Fatal(err)
 	}

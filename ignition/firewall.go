@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pilotlight/pilotlight/cluster"
+	"github.com/pilotlight/pilotlight/ignition/netplan"
 )
 
 // Where a host's firewall is, and what puts it up.
@@ -16,12 +17,14 @@ const (
 )
 
 // firewallUnitText puts the firewall up before the network is, and before anything
-// that listens. The agent does not start without it: a host whose firewall is
+// that listens; and behind the distribution's own, which begins by throwing every
+// table away (Debian's /etc/nftables.conf). The agent does not start without it: a host whose firewall is
 // broken is missed rather than open.
 const firewallUnitText = `[Unit]
 Description=Firewall of pilotlight
 DefaultDependencies=no
-After=local-fs.target systemd-modules-load.service
+After=local-fs.target systemd-modules-load.service nftables.service
+ReloadPropagatedFrom=nftables.service
 Before=network-pre.target docker.service ` + AgentUnit + ` shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
@@ -38,7 +41,7 @@ RequiredBy=` + AgentUnit + `
 `
 
 func (a *additions) addFirewall(p *cluster.Profile, f *cluster.Firewall) {
-	a.Files = append(a.Files, addedFile{cluster.CommonFile{Path: FirewallFile, Mode: "0644", Contents: nftables(p.Name, f)}, "firewall"})
+	a.Files = append(a.Files, addedFile{cluster.CommonFile{Path: FirewallFile, Mode: "0644", Contents: nftables(p.Name, f, dockerish(a.Network))}, "firewall"})
 	a.Units = append(a.Units, addedUnit{cluster.CommonUnit{Name: FirewallUnit, Enabled: true, Contents: firewallUnitText}, "firewall"})
 }
 
@@ -50,7 +53,9 @@ func (a *additions) addFirewall(p *cluster.Profile, f *cluster.Firewall) {
 // container's already: the port that was asked for is the connection's original
 // one. Accepting here leaves it to Docker's own tables, dropping is the end
 // (nftables, "Configuring chains": a drop ends, an accept only a chain).
-func nftables(profile string, f *cluster.Firewall) string {
+//
+// own are interfaces that would be taken for Docker's by their names.
+func nftables(profile string, f *cluster.Firewall, own []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, nftHead, profile)
 	for _, r := range f.Allow {
@@ -66,7 +71,11 @@ func nftables(profile string, f *cluster.Firewall) string {
 	b.WriteString("\t}\n\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n")
 	b.WriteString("\t\tct state established,related accept\n\t\tct state invalid drop\n")
 	b.WriteString(trusted)
-	b.WriteString(nftForward)
+	others := ""
+	if len(own) > 0 {
+		others = fmt.Sprintf(`iifname != { "%s" } `, strings.Join(own, `", "`))
+	}
+	fmt.Fprintf(&b, nftForward, others)
 	b.WriteString("\t}\n}\n")
 	return b.String()
 }
@@ -93,9 +102,20 @@ const nftInput = `		icmp type { echo-request, destination-unreachable, time-exce
 // been rewritten by then.
 const nftForward = `		iifname "docker0" accept
 		iifname "docker_gwbridge" accept
-		iifname "br-*" accept
+		%siifname "br-*" accept
 		ct status dnat jump allowed
 `
+
+// dockerish are the host's own interfaces that are named as Docker names its bridges,
+// which have 12 digits behind the hyphen. nft knows no such pattern.
+func dockerish(n *netplan.Config) (out []string) {
+	for _, name := range n.Names() {
+		if strings.HasPrefix(name, "br-") {
+			out = append(out, name)
+		}
+	}
+	return out
+}
 
 func trustedLines(names []string) string {
 	var b strings.Builder

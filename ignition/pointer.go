@@ -45,16 +45,20 @@ func (c *Config) Languages() []Language {
 }
 
 // Pointed returns the config in a language with the token in it, as it is served to
-// who comes by a Pointer: of Ignition the oldest version that can hold it, whatever
-// the client asks for, since its hash stands in the pointer.
-func (c *Config) Pointed(l Language, token string) (body []byte, contentType string, err error) {
+// who comes by a Pointer: of Ignition the given version, or the oldest that can hold
+// it, whatever the client asks for, since its hash stands in the pointer.
+func (c *Config) Pointed(l Language, spec, token string) (body []byte, contentType string, err error) {
 	switch {
 	case !slices.Contains(c.Languages(), l):
 		return nil, "", fmt.Errorf("%w: profile %s has none for %s", ErrNoConfig, c.profile, l)
 	case l == LanguageText:
 		return nil, "", fmt.Errorf("%w: profile %s has a text, which the installer of another system reads: write config: {butane: ...} or {cloud_config: ...} in it", ErrNoConfig, c.profile)
 	case l == LanguageIgnition:
-		body, err = c.Ignition("", token)
+		accept := ""
+		if spec != "" {
+			accept = ContentType + ";version=" + spec
+		}
+		body, err = c.Ignition(accept, token)
 		return body, ContentType, err
 	}
 	body, err = c.CloudConfig(token)

@@ -3,9 +3,20 @@
 package ignition
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +24,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestIntegrationPointerCoreOS runs the script with the real curl and a stand-in for
@@ -31,7 +43,7 @@ func TestIntegrationPointerCoreOS(t *testing.T) {
 	defer s.Close()
 	sum := sha256.Sum256([]byte(config))
 	good := Pointer{
-		URL: s.URL + "/v1/userdata", Token: testToken, SHA256: hex.EncodeToString(sum[:]),
+		URL: s.URL + "/v1/config", Token: testToken, SHA256: hex.EncodeToString(sum[:]),
 		CA: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})),
 	}
 	for name, test := range map[string]struct {
@@ -76,5 +88,45 @@ func TestIntegrationPointerCoreOS(t *testing.T) {
 				t.Error("its directory is left")
 			}
 		})
+	}
+}
+
+// TestIntegrationPointerClock runs the part handler on a machine whose clock is
+// behind: it asks until the clock is set, and no longer than it has to.
+func TestIntegrationPointerClock(t *testing.T) {
+	python := needTool(t, "python3", "python3")
+	const config = "#cloud-config\n"
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: now.Add(3 * time.Second), NotAfter: now.Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(config)) }))
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of whom the certificate does not do yet
+	s.StartTLS()
+	defer s.Close()
+	sum := sha256.Sum256([]byte(config))
+	pointer, err := json.Marshal(Pointer{
+		URL: s.URL, Token: testToken, SHA256: hex.EncodeToString(sum[:]), CA: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(python, "-c", partHandler+"\nPAUSE = 0.1\nsys.stdout.buffer.write(fetch(json.load(sys.stdin)))\n")
+	cmd.Stdin = bytes.NewReader(pointer)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil || string(out) != config || !strings.Contains(said.String(), "not yet valid") {
+		t.Errorf("%q, %v\n%s", out, err, said.String())
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 func testPointer() Pointer {
 	return Pointer{
-		URL: "https://10.0.0.1:8443/v1/userdata", Token: TokenPlaceholder, SHA256: strings.Repeat("ab", 32),
+		URL: "https://10.0.0.1:8443/v1/config", Token: TokenPlaceholder, SHA256: strings.Repeat("ab", 32),
 		CA: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
 	}
 }
@@ -46,7 +46,7 @@ func TestPointerGolden(t *testing.T) {
 
 func TestPointerRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*Pointer){
-		"http":       func(p *Pointer) { p.URL = "http://10.0.0.1/v1/userdata" },
+		"http":       func(p *Pointer) { p.URL = "http://10.0.0.1/v1/config" },
 		"a quote":    func(p *Pointer) { p.URL += "'" },
 		"a hash":     func(p *Pointer) { p.SHA256 = "ab" },
 		"no token":   func(p *Pointer) { p.Token = "" },
@@ -81,17 +81,17 @@ func TestPointed(t *testing.T) {
 	} {
 		c := mustCompile(t, testInput(test.config))
 		got := c.Languages()[0]
-		body, kind, err := c.Pointed(got, testToken)
-		again, _, _ := mustCompile(t, testInput(test.config)).Pointed(got, testToken)
+		body, kind, err := c.Pointed(got, "", testToken)
+		again, _, _ := mustCompile(t, testInput(test.config)).Pointed(got, "", testToken)
 		if got != test.want || kind != test.kind || err != nil || !strings.Contains(string(body), testToken) || string(body) != string(again) {
 			t.Errorf("%s: %s, %s, %v\n%s", name, got, kind, err, body)
 		}
 	}
 	c := mustCompile(t, testInput(cluster.Config{Text: "d-i x"}))
-	if _, _, err := c.Pointed(LanguageText, testToken); c.Languages()[0] != LanguageText || !errors.Is(err, ErrNoConfig) {
+	if _, _, err := c.Pointed(LanguageText, "", testToken); c.Languages()[0] != LanguageText || !errors.Is(err, ErrNoConfig) {
 		t.Errorf("%s, %v", c.Languages(), err)
 	}
-	if _, _, err := mustCompile(t, testInput(cluster.Config{})).Pointed(LanguageCoreOS, testToken); !errors.Is(err, ErrNoConfig) {
+	if _, _, err := mustCompile(t, testInput(cluster.Config{})).Pointed(LanguageCoreOS, "", testToken); !errors.Is(err, ErrNoConfig) {
 		t.Error(err)
 	}
 	// What is said for every language is there for two, and a written one comes first.

@@ -43,6 +43,7 @@ type Machine struct {
 type Body struct {
 	Data        []byte
 	ContentType string
+	Pointer     bool // it says only where the config is
 }
 
 // Configs makes what a machine is told. A call may mint a token, so it is made

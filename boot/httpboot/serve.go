@@ -124,7 +124,11 @@ func (h *Handler) config(w http.ResponseWriter, r *http.Request, mac string, ins
 	if installer {
 		detail += " of the installer"
 	}
-	h.record(r, cluster.StepConfig, detail)
+	step := cluster.StepConfig
+	if body.Pointer {
+		step = cluster.StepPointer
+	}
+	h.record(r, step, detail)
 	return send(w, r, body)
 }
 

@@ -36,10 +36,14 @@ func (machines) Explain(_ context.Context, who string) (Explanation, error) {
 }
 
 func (machines) Render(_ context.Context, in RenderRequest) (string, []byte, error) {
+	host := string(in.Host)
 	if in.Installer {
-		in.Host += "'s installer"
+		host += "'s installer"
 	}
-	return "text/x-config", []byte(in.Host + " for " + in.Accept), nil
+	if in.Pointer {
+		host += ", where it is,"
+	}
+	return "text/x-config", []byte(host + " for " + in.Accept), nil
 }
 
 func (machines) RevokeUserdata(_ context.Context, actor string, h cluster.HostName) (int, error) {

@@ -305,7 +305,7 @@ func (s *Server) seal(ctx context.Context, name cluster.SecretName, value secret
 
 func (s *Server) render(r *http.Request, _ string) (any, error) {
 	contentType, body, err := s.Machines.Render(r.Context(), RenderRequest{
-		Host: r.FormValue("host"), What: r.FormValue("what"), Accept: r.FormValue("accept"), Installer: r.FormValue("installer") != "",
+		Host: cluster.HostName(r.FormValue("host")), What: r.FormValue("what"), Accept: r.FormValue("accept"), Installer: r.FormValue("installer") != "", Pointer: r.FormValue("pointer") != "",
 	})
 	if err != nil {
 		return nil, err

@@ -12,10 +12,11 @@ import (
 	"github.com/pilotlight/pilotlight/cluster"
 )
 
-// PutToken keeps the record of a new token.
-func (m *Memory) PutToken(_ context.Context, hash string, t cluster.Token) error {
+// PutToken keeps the record of a new token, and what the audit is to say of it.
+func (m *Memory) PutToken(_ context.Context, hash string, t cluster.Token, audit ...cluster.AuditEntry) error {
 	defer m.lock()()
 	m.rev++
+	m.writeAudit(audit)
 	m.tokens[hash] = kept[cluster.Token]{again(t), m.rev}
 	return nil
 }

@@ -16,7 +16,7 @@ type Store interface {
 	Watch(ctx context.Context, base *cluster.Snapshot, ch chan<- *cluster.Snapshot) error
 	Notify(ctx context.Context, ch chan<- struct{})
 
-	PutToken(ctx context.Context, hash string, t cluster.Token) error
+	PutToken(ctx context.Context, hash string, t cluster.Token, audit ...cluster.AuditEntry) error
 	Token(ctx context.Context, hash string) (cluster.Token, cluster.Revision, error)
 	Introduction(ctx context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error)
 	Redeem(ctx context.Context, hash string, t cluster.Token, at cluster.Revision, in cluster.Introduction) error

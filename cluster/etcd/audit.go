@@ -38,14 +38,21 @@ func (s *Store) auditTogether(ctx context.Context, entries []cluster.AuditEntry,
 	var tail [4]byte
 	_, _ = rand.Read(tail[:]) // never fails
 	key := fmt.Sprintf("%s%s-%x", cluster.AuditFolder, entries[0].At.UTC().Format("2006-01-02T15:04:05.000000000Z"), tail)
+	return s.under(ctx, &s.audit, auditKept, func(lease clientv3.LeaseID) error {
+		return commit(clientv3.OpPut(key, string(body), clientv3.WithLease(lease)))
+	})
+}
+
+// under hands a day's lease to write, and another one if etcd does not know that.
+func (s *Store) under(ctx context.Context, d *dailyLease, kept time.Duration, write func(clientv3.LeaseID) error) error {
 	for again := true; ; again = false {
-		lease, err := s.audit.get(ctx, s.client, auditKept)
+		lease, err := d.get(ctx, s.client, kept)
 		if err != nil {
-			return fmt.Errorf("keep audit: %w", err)
+			return fmt.Errorf("keep it for %s: %w", kept, err)
 		}
-		err = commit(clientv3.OpPut(key, string(body), clientv3.WithLease(lease)))
+		err = write(lease)
 		if again && errors.Is(err, rpctypes.ErrLeaseNotFound) { // etcd was restored to before this lease
-			s.audit.forget(lease)
+			d.forget(lease)
 			continue
 		}
 		return err

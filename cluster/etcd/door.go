@@ -21,7 +21,7 @@ var hostCalls = []string{
 // door is what every call to the member passes through.
 type door struct {
 	open  context.Context
-	close context.CancelFunc // ends every stream
+	close context.CancelFunc // ends every stream, and lets no call in any more
 }
 
 func newDoor() *door {
@@ -36,6 +36,9 @@ func (d *door) options() []grpc.ServerOption {
 func (d *door) call(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if err := admit(ctx, info.FullMethod); err != nil {
 		return nil, err
+	}
+	if d.open.Err() != nil {
+		return nil, rpctypes.ErrGRPCStopped
 	}
 	return next(ctx, req)
 }

@@ -16,9 +16,9 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// inside makes the transactions that write leases at the member in its own process,
-// without a socket, TLS and HTTP/2 between them, which cost more than the
-// transaction. It is a pb.KVClient of which only Txn differs.
+// inside makes the reads and transactions that a boot waits for at the member in its
+// own process, without a socket, TLS and HTTP/2 between them, which cost more than
+// those. It is a pb.KVClient of which only Range and Txn differ.
 //
 // It makes them as the user root, by the certificate that would be shown on a
 // connection: etcd's own checks of users and roles are passed as by any client.
@@ -42,20 +42,45 @@ func newInside(m *Member, conn *clientv3.Client, as tls.Certificate, order *turn
 }
 
 // Txn implements pb.KVClient.
-func (i *inside) Txn(ctx context.Context, in *pb.TxnRequest, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
-	// A learner would pass on what it is told, but etcd has it refuse. (Its own
-	// IsLearner panics in a member that was removed.)
-	if at := i.server.Cluster().Member(i.server.MemberID()); at == nil || at.IsLearner {
+func (i *inside) Txn(ctx context.Context, in *pb.TxnRequest, opts ...grpc.CallOption) (out *pb.TxnResponse, err error) {
+	if !i.votes() {
 		return i.KVClient.Txn(ctx, in, opts...)
 	}
-	own := metadata.NewIncomingContext(peer.NewContext(ctx, i.as), metadata.MD{})
-	out := new(pb.TxnResponse)
-	err := i.turns.call(own, pb.KV_Txn_FullMethodName, in, out, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) (err error) {
+	err = i.call(ctx, pb.KV_Txn_FullMethodName, func(ctx context.Context) (err error) {
 		out, err = i.member.Txn(ctx, in)
 		return err
 	})
-	if err != nil && ctx.Err() != nil {
-		return nil, ctx.Err() // etcd speaks of its own patience then
-	}
 	return out, err
+}
+
+// Range implements pb.KVClient.
+func (i *inside) Range(ctx context.Context, in *pb.RangeRequest, opts ...grpc.CallOption) (out *pb.RangeResponse, err error) {
+	if !i.votes() {
+		return i.KVClient.Range(ctx, in, opts...)
+	}
+	err = i.call(ctx, pb.KV_Range_FullMethodName, func(ctx context.Context) (err error) {
+		out, err = i.member.Range(ctx, in)
+		return err
+	})
+	return out, err
+}
+
+// votes reports whether the member has a vote. A learner would pass on what it is
+// told, but etcd has it refuse. (Its own IsLearner panics in a member that was
+// removed.)
+func (i *inside) votes() bool {
+	at := i.server.Cluster().Member(i.server.MemberID())
+	return at != nil && !at.IsLearner
+}
+
+// call has something done at the member, as root and in its turn.
+func (i *inside) call(ctx context.Context, method string, do func(context.Context) error) error {
+	own := metadata.NewIncomingContext(peer.NewContext(ctx, i.as), metadata.MD{})
+	err := i.turns.call(own, method, nil, nil, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+		return do(ctx)
+	})
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // etcd speaks of its own patience then
+	}
+	return err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/pilotlight/pilotlight/cluster"
 )
 
-// A transaction inside the process passes etcd's own checks of who makes it.
+// A read and a transaction inside the process pass etcd's own checks of who makes them.
 func TestInsideIsNoBackDoor(t *testing.T) {
 	s := empty(t)
 	st, err := Open(ClientConfig{Endpoints: []string{shared.endpoint()}, TLS: shared.tls(t, "nobody"), Member: shared.member})
@@ -22,6 +22,9 @@ func TestInsideIsNoBackDoor(t *testing.T) {
 	lease := lentTo("10.0.0.7")
 	if _, err := st.Commit(t.Context(), []cluster.Lease{lease}, nil); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("who has no rights writes a lease: %v", err)
+	}
+	if _, _, err := st.Token(t.Context(), "any"); !errors.Is(err, rpctypes.ErrPermissionDenied) {
+		t.Errorf("who has no rights reads a token: %v", err)
 	}
 	if _, err := s.Commit(t.Context(), []cluster.Lease{lease}, nil); err != nil {
 		t.Error(err)

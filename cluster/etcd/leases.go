@@ -100,7 +100,7 @@ func (s *Store) Commit(ctx context.Context, put, remove []cluster.Lease) (cluste
 	// written the same lease in other words.
 	guards := c.byValue
 	for {
-		r, err := s.leases.Txn(ctx).If(guards...).Then(c.then...).Else(c.look...).Commit()
+		r, err := s.near.Txn(ctx).If(guards...).Then(c.then...).Else(c.look...).Commit()
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("write %d leases: %w", len(put)+len(remove), err)

@@ -55,6 +55,7 @@ const (
 	minFree    = 256 << 20
 	startLimit = time.Minute
 	joinTries  = 10
+	stopDelay  = time.Second      // etcd's own, of a member that was removed
 	startSays  = 15 * time.Second // how often a member says whom it waits for
 	retention  = "1h"             // history for watchers that were away; etcd's default is to keep everything
 )
@@ -80,9 +81,7 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 	level := zap.NewAtomicLevelAt(zap.ErrorLevel)
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{level, c.Logger}))
 	e, err := embed.StartEtcd(cfg)
-	// Who joins compares the members that it was told with what one of them says, and
-	// that one may not know of it yet: a learner, say.
-	for try := 0; err != nil && c.Join != "" && try < joinTries && strings.Contains(err.Error(), "member count is unequal"); try++ {
+	for try := 0; err != nil && c.Join != "" && try < joinTries && passes(err); try++ {
 		pause(ctx, time.Second)
 		e, err = embed.StartEtcd(cfg)
 	}
@@ -99,7 +98,42 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 		m.abandon()
 		return nil, err
 	}
+	go m.leaveInTime()
 	return m, nil
+}
+
+// leaveInTime closes the door of a member that was removed. etcd stops it a second
+// after it knows, and a call that is under way by then finds its store closed, and
+// panics (etcdserver/server.go, stopWithDelay).
+func (m *Member) leaveInTime() {
+	look := time.NewTicker(stopDelay / 5)
+	defer look.Stop()
+	for {
+		select {
+		case <-m.etcd.Server.StopNotify():
+			return
+		case <-m.door.open.Done():
+			return
+		case <-look.C:
+			if m.etcd.Server.Cluster().Member(m.etcd.Server.MemberID()) == nil {
+				m.door.close()
+				return
+			}
+		}
+	}
+}
+
+// passes reports whether what stands in the way of a member that joins goes away by
+// itself, maybe: it compares the members and versions that it was told with what others
+// say, and these may not know of it yet (a learner, say), or be away or too busy to
+// answer in the second that etcd has for them.
+func passes(err error) bool {
+	for _, s := range []string{"member count is unequal", "incompatible with current running cluster", "could not retrieve cluster information"} {
+		if strings.Contains(err.Error(), s) {
+			return true
+		}
+	}
+	return false
 }
 
 // ready waits until the member answers. One of several waits for most of the

@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -335,6 +338,52 @@ func load(t *testing.T, s *Store) *cluster.Snapshot {
 	snap, err := s.Load(t.Context())
 	must(t, err)
 	return snap
+}
+
+// A member that is removed while it is asked many things ends as one that is not: it
+// has closed its store by then, which etcd's own answers do not bear.
+func TestRemovedWhileItIsAsked(t *testing.T) {
+	a, first := several(t)
+	second, _ := joined(t, first, a, "asked")
+	client := second.as(t, RootUser)
+	ctx, stop := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	for range 8 {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := client.Get(ctx, "/pilotlight", clientv3.WithSerializable()); err != nil {
+					return
+				}
+			}
+		})
+	}
+	must(t, first.RemoveMember(t.Context(), "asked"))
+	if err := second.member.Wait(t.Context()); !errors.Is(err, errRemoved) {
+		t.Errorf("it ended with %v", err)
+	}
+	stop()
+	asking.Wait()
+}
+
+// A server that joins may find the others away, or busy, for a moment.
+func TestJoinsWhileTheOthersRestart(t *testing.T) {
+	a, first := several(t)
+	s := *a
+	var err error
+	s.config.Name, s.config.Dir = "early", filepath.Join(t.TempDir(), "etcd")
+	s.config.Client, err = freePort()
+	must(t, err)
+	s.config.Peer, err = freePort()
+	must(t, err)
+	s.config.Join, err = first.AddLearner(t.Context(), "early", "https://"+s.config.Peer.String())
+	must(t, err)
+	a.member.Close()
+	back := make(chan error, 1)
+	time.AfterFunc(300*time.Millisecond, func() { back <- a.start() })
+	err = s.start()
+	must(t, <-back)
+	must(t, err)
+	s.member.Close()
 }
 
 // A server that joins may ask a member that has not heard of it yet.

@@ -83,7 +83,7 @@ func fillNode(n *cluster.Node, key string, value []byte, rev int64) {
 
 // Alive reports whether a host's liveness lease holds.
 func (s *Store) Alive(ctx context.Context, h cluster.HostName) (bool, error) {
-	r, err := s.client.Get(ctx, cluster.AliveKey(h))
+	r, err := s.near.Get(ctx, cluster.AliveKey(h))
 	if err != nil {
 		return false, fmt.Errorf("ask whether %s is alive: %w", h, err)
 	}

@@ -14,20 +14,44 @@ import (
 
 // How long what happened is kept.
 const (
-	tokenKept = 24 * time.Hour // past its end, so that a late use is told from a made-up token
+	tokenKept = 24 * time.Hour // at least, past its end, so that a late use is told from a made-up token
+	tokenLong = 2 * time.Hour  // beyond it a token has an etcd lease of its own
 	auditKept = 90 * 24 * time.Hour
 	ownerKept = time.Hour // for a host whose answer was lost
 	bootsKept = 10        // a host
 	bootKept  = 30 * 24 * time.Hour
 )
 
-// PutToken keeps the record of a new token.
-func (s *Store) PutToken(ctx context.Context, hash string, t cluster.Token) error {
-	lease, err := s.client.Grant(ctx, int64((time.Until(t.Expires) + tokenKept).Seconds()))
+// PutToken keeps the record of a new token, and what the audit is to say of it, in
+// one transaction. A machine waits for it: those of a day share an etcd lease.
+func (s *Store) PutToken(ctx context.Context, hash string, t cluster.Token, audit ...cluster.AuditEntry) error {
+	body, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode token: %w", err)
+	}
+	put := func(more ...clientv3.Op) error {
+		write := func(lease clientv3.LeaseID) error {
+			_, err := s.near.Txn(ctx).Then(append(more, clientv3.OpPut(cluster.TokenKey(hash), string(body), clientv3.WithLease(lease)))...).Commit()
+			return err
+		}
+		if life := time.Until(t.Expires); life > tokenLong {
+			lease, err := s.client.Grant(ctx, int64((life + tokenKept).Seconds()))
+			if err != nil {
+				return err
+			}
+			return write(lease.ID)
+		}
+		return s.under(ctx, &s.tokens, tokenLong+tokenKept, write)
+	}
+	if len(audit) > 0 {
+		err = s.auditTogether(ctx, audit, func(op clientv3.Op) error { return put(op) })
+	} else {
+		err = put()
+	}
 	if err != nil {
 		return fmt.Errorf("keep token: %w", err)
 	}
-	return s.putJSON(ctx, cluster.TokenKey(hash), t, clientv3.WithLease(lease.ID))
+	return nil
 }
 
 // Token returns the record of a token, or cluster.ErrNotFound.

@@ -27,17 +27,18 @@ import (
 type ClientConfig struct {
 	Endpoints []string
 	TLS       *tls.Config // the certificate of etcd's user root
-	Member    *Member     // of this process, which writes the leases; nil: they go to Endpoints like all else
+	Member    *Member     // of this process, which is asked without a connection for what a boot waits for; nil: Endpoints are
 	Logger    *slog.Logger
 }
 
 // Store keeps what pilotlight knows in etcd. It is safe for concurrent use.
 type Store struct {
 	client *clientv3.Client
-	leases clientv3.KV // what leases are written by
+	near   clientv3.KV // for what a boot waits for: leases, tokens
 	log    *slog.Logger
 	audit  dailyLease
 	boots  dailyLease
+	tokens dailyLease
 
 	allowing singleflight.Group // by host
 
@@ -82,9 +83,9 @@ func Open(c ClientConfig) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)
 	}
-	s := &Store{client: client, leases: client, log: c.Logger}
+	s := &Store{client: client, near: client, log: c.Logger}
 	if c.Member != nil {
-		s.leases = clientv3.NewKVFromKVClient(newInside(c.Member, client, c.TLS.Certificates[0], order), client)
+		s.near = clientv3.NewKVFromKVClient(newInside(c.Member, client, c.TLS.Certificates[0], order), client)
 	}
 	return s, nil
 }
@@ -378,7 +379,7 @@ func (s *Store) advance(ctx context.Context, base *cluster.Snapshot, rev int64, 
 // getJSON reads one key into v, and returns the revision at which it was
 // written; 0 and cluster.ErrNotFound when it is not there.
 func (s *Store) getJSON(ctx context.Context, key string, v any) (cluster.Revision, error) {
-	r, err := s.client.Get(ctx, key)
+	r, err := s.near.Get(ctx, key)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", key, err)
 	}

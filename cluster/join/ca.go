@@ -23,13 +23,18 @@ import (
 )
 
 // How long certificates hold. A host's is short, since it is renewed over the
-// wire; all begin a day early, for machines whose clock is behind.
+// wire; it begins a day early, for servers whose clock is behind.
 const (
 	authorityLife = 10 * 365 * 24 * time.Hour
 	serverLife    = 365 * 24 * time.Hour
 	nodeLife      = 24 * time.Hour
 	backdate      = 24 * time.Hour
 )
+
+// longAgo is when the authority's certificate and those of servers begin: a machine
+// without a clock of its own believes, when it fetches its config, that it is the year
+// in which its systemd was built.
+var longAgo = time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // OperatorOrg is the organization in an operator's certificate.
 const OperatorOrg = "pilotlight operators"
@@ -91,6 +96,7 @@ func makeCA(dir, certFile, keyFile string) (*CA, error) {
 		return nil, fmt.Errorf("make the authority's key: %w", err)
 	}
 	t := template(pkix.Name{CommonName: "pilotlight CA " + time.Now().UTC().Format("2006-01-02")}, authorityLife)
+	t.NotBefore = longAgo
 	t.IsCA, t.BasicConstraintsValid, t.MaxPathLenZero = true, true, true
 	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
@@ -201,7 +207,7 @@ func (ca *CA) fits(certFile, keyFile string, s Subject) bool {
 	if err != nil || !key.PublicKey.Equal(cert.PublicKey) {
 		return false
 	}
-	return time.Until(cert.NotAfter) > cert.NotAfter.Sub(cert.NotBefore)/3
+	return time.Until(cert.NotAfter) > serverLife/3
 }
 
 // is reports whether a certificate is for s, and for nothing more: an address
@@ -255,6 +261,7 @@ func (ca *CA) sign(public crypto.PublicKey, s Subject, life time.Duration) ([]by
 	t.KeyUsage = x509.KeyUsageDigitalSignature
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	if s.Server {
+		t.NotBefore = longAgo
 		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
 	t.DNSNames = s.Names

@@ -14,8 +14,8 @@ import (
 const maxRequest = 64 << 10
 
 // Handler serves the three calls of Client, installers that are done, and machines
-// that have userdata. Renewal needs the host's
-// certificate, which the listener must ask for and verify.
+// that follow a pointer to their config. Renewal needs the host's certificate, which
+// the listener must ask for and verify.
 func (i *Introducer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+PathJoin, func(w http.ResponseWriter, r *http.Request) {
@@ -27,7 +27,7 @@ func (i *Introducer) Handler() http.Handler {
 		respond(w, i.log(), out, err)
 	})
 	mux.HandleFunc("POST "+PathInstalled, i.serveInstalled)
-	mux.HandleFunc("GET "+PathUserdata, i.serveUserdata)
+	mux.HandleFunc("GET "+PathConfig, i.serveConfig)
 	mux.HandleFunc("GET "+PathCertificates+"{key}", func(w http.ResponseWriter, r *http.Request) {
 		out, err := i.Certificate(r.Context(), r.PathValue("key"))
 		respond(w, i.log(), out, err)

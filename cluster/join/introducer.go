@@ -20,7 +20,7 @@ import (
 // Records is where tokens and introductions are kept. Each write is one
 // transaction, which fails with cluster.ErrConflict when somebody was faster.
 type Records interface {
-	PutToken(ctx context.Context, hash string, t cluster.Token) error
+	PutToken(ctx context.Context, hash string, t cluster.Token, audit ...cluster.AuditEntry) error
 	Token(ctx context.Context, hash string) (cluster.Token, cluster.Revision, error)
 	Introduction(ctx context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error)
 	Redeem(ctx context.Context, hash string, t cluster.Token, at cluster.Revision, in cluster.Introduction) error
@@ -61,9 +61,9 @@ type Introducer struct {
 	// HasHost reports whether a document names a host; nil is yes.
 	HasHost func(cluster.HostName) bool
 
-	// OnUserdata makes the config that a token of userdata opens, with the token in
-	// it; nil gives none.
-	OnUserdata func(ctx context.Context, t cluster.Token, token string) (Userdata, error)
+	// OnConfig makes the config that a token opens, with the token in it; nil gives
+	// none.
+	OnConfig func(ctx context.Context, t cluster.Token, token string) (Config, error)
 
 	limits limits
 	turns  turns

@@ -26,7 +26,7 @@ var ErrAlive = errors.New("its agent is alive, and a host that is alive is not i
 
 // ErrTooMany says that no token is minted because many were for this host just
 // now. Whoever asks is on a network that authenticates nobody, and each token is
-// kept for a day.
+// kept for a day or two.
 var ErrTooMany = errors.New("it was given many tokens just now; one more is made in a moment")
 
 // Bearer is who a token is made for.
@@ -41,6 +41,7 @@ type Bearer struct {
 	Life      time.Duration // of the token; default TokenLife
 
 	Userdata *cluster.Userdata // its token is for userdata; MAC and Address are not known
+	Rest     *cluster.Rest     // what its token opens; nil is nothing
 }
 
 // mint is the audit's entry of a token for b, before it is known how it went.
@@ -78,19 +79,22 @@ func (i *Introducer) Mint(ctx context.Context, b Bearer) (string, error) {
 	_, _ = rand.Read(raw) // never fails
 	token := base64.RawURLEncoding.EncodeToString(raw)
 	now := time.Now()
+	mint.OK, mint.At = true, now
+	entries := []cluster.AuditEntry{mint}
+	if b.Userdata == nil {
+		if mint, ok := i.limits.mints.entry(mint); ok {
+			entries[0] = mint
+		} else {
+			entries = nil
+		}
+	}
 	err = i.Records.PutToken(ctx, hashToken(token), cluster.Token{
-		Host: b.Host, MAC: b.MAC, UUID: b.UUID, Address: b.Address, Boot: b.Boot, Installer: b.Installer, Userdata: b.Userdata,
+		Host: b.Host, MAC: b.MAC, UUID: b.UUID, Address: b.Address, Boot: b.Boot, Installer: b.Installer, Userdata: b.Userdata, Rest: b.Rest,
 		Minted: now, Expires: now.Add(cmp.Or(b.Life, TokenLife)), After: after,
-	})
+	}, entries...)
 	if err != nil {
 		return "", err
 	}
-	mint.OK = true
-	if b.Userdata != nil {
-		i.audit(ctx, mint)
-		return token, nil
-	}
-	i.auditStranger(ctx, &i.limits.mints, mint)
 	return token, nil
 }
 

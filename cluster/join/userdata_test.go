@@ -20,9 +20,9 @@ var elsewhere = netip.MustParseAddr("203.0.113.9")
 // carry mints a token of userdata, which opens a config that holds it.
 func (r *rig) carry(life time.Duration) string {
 	r.t.Helper()
-	if r.OnUserdata == nil {
-		r.OnUserdata = func(_ context.Context, t cluster.Token, token string) (Userdata, error) {
-			return Userdata{Data: []byte(t.Userdata.Digest + " " + token), ContentType: "text/plain"}, nil
+	if r.OnConfig == nil {
+		r.OnConfig = func(_ context.Context, t cluster.Token, token string) (Config, error) {
+			return Config{Data: []byte(t.Userdata.Digest + " " + token), ContentType: "text/plain"}, nil
 		}
 	}
 	token, err := r.Mint(r.t.Context(), Bearer{Host: "web1", UUID: hostUUID, Life: life, Userdata: &cluster.Userdata{By: "operator:ann", Digest: "d1", URL: "https://10.0.0.1:8443"}})
@@ -39,7 +39,7 @@ func TestUserdata(t *testing.T) {
 	r := newRig(t)
 	token := r.carry(UserdataLife)
 	for _, from := range []netip.Addr{elsewhere, hostAddr, elsewhere} {
-		out, err := r.Userdata(t.Context(), from, token)
+		out, err := r.Config(t.Context(), from, token)
 		if err != nil || string(out.Data) != "d1 "+token {
 			t.Fatalf("%s, %v", out.Data, err)
 		}
@@ -60,7 +60,7 @@ func TestUserdata(t *testing.T) {
 	r.refusal(err, http.StatusConflict, "was used")
 	_, err = r.Introduce(t.Context(), elsewhere, request(t, token, newKey(t)))
 	r.refusal(err, http.StatusConflict, "was used")
-	_, err = r.Userdata(t.Context(), elsewhere, token)
+	_, err = r.Config(t.Context(), elsewhere, token)
 	r.refusal(err, http.StatusConflict, "was used")
 
 	var said []string
@@ -78,11 +78,11 @@ func TestUserdata(t *testing.T) {
 // TestUserdataRefused: what opens no config.
 func TestUserdataRefused(t *testing.T) {
 	r := newRig(t)
-	_, err := r.Userdata(t.Context(), elsewhere, "bm90LWEtdG9rZW4")
+	_, err := r.Config(t.Context(), elsewhere, "bm90LWEtdG9rZW4")
 	r.refusal(err, http.StatusForbidden, "never made")
 	r.carry(UserdataLife)
-	_, err = r.Userdata(t.Context(), hostAddr, r.mint())
-	r.refusal(err, http.StatusForbidden, "not one of userdata")
+	_, err = r.Config(t.Context(), hostAddr, r.mint())
+	r.refusal(err, http.StatusForbidden, "opens no config")
 
 	other := r.carry(UserdataLife)
 	in := request(t, other, newKey(t))
@@ -91,7 +91,7 @@ func TestUserdataRefused(t *testing.T) {
 	r.refusal(err, http.StatusForbidden, "another machine")
 
 	r.HasHost = func(cluster.HostName) bool { return false }
-	_, err = r.Userdata(t.Context(), elsewhere, other)
+	_, err = r.Config(t.Context(), elsewhere, other)
 	r.refusal(err, http.StatusGone, "is deleted")
 	_, err = r.Introduce(t.Context(), elsewhere, request(t, other, newKey(t)))
 	r.refusal(err, http.StatusGone, "is deleted")
@@ -101,7 +101,7 @@ func TestUserdataRefused(t *testing.T) {
 	if _, err := r.Introduce(t.Context(), elsewhere, request(t, first, newKey(t))); err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.Userdata(t.Context(), elsewhere, second)
+	_, err = r.Config(t.Context(), elsewhere, second)
 	r.refusal(err, http.StatusForbidden, "pilotlight userdata web1")
 	_, err = r.Introduce(t.Context(), elsewhere, request(t, second, newKey(t)))
 	r.refusal(err, http.StatusForbidden, "pilotlight userdata web1")
@@ -112,11 +112,11 @@ func TestUserdataEnds(t *testing.T) {
 		r := newRig(t)
 		token := r.carry(MaxUserdataLife)
 		time.Sleep(MaxUserdataLife - time.Minute) // of a clock that is not real
-		if _, err := r.Userdata(t.Context(), elsewhere, token); err != nil {
+		if _, err := r.Config(t.Context(), elsewhere, token); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(2 * time.Minute)
-		_, err := r.Userdata(t.Context(), elsewhere, token)
+		_, err := r.Config(t.Context(), elsewhere, token)
 		r.refusal(err, http.StatusForbidden, "type for a new one: pilotlight userdata web1")
 	})
 }
@@ -126,8 +126,8 @@ func TestUserdataEnds(t *testing.T) {
 func TestUserdataOutdated(t *testing.T) {
 	r := newRig(t)
 	token := r.carry(UserdataLife)
-	r.OnUserdata = func(context.Context, cluster.Token, string) (Userdata, error) { return Userdata{}, ErrOutdated }
-	_, err := r.Userdata(t.Context(), elsewhere, token)
+	r.OnConfig = func(context.Context, cluster.Token, string) (Config, error) { return Config{}, ErrOutdated }
+	_, err := r.Config(t.Context(), elsewhere, token)
 	var refusal *Refusal
 	if !errors.As(err, &refusal) || refusal.Status != http.StatusGone {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestUserdataAlive(t *testing.T) {
 	if !errors.Is(err, ErrAlive) {
 		t.Error(err)
 	}
-	_, err = r.Userdata(t.Context(), elsewhere, token)
+	_, err = r.Config(t.Context(), elsewhere, token)
 	r.refusal(err, http.StatusForbidden, "alive")
 }
 
@@ -160,7 +160,7 @@ func TestUserdataHTTP(t *testing.T) {
 	defer s.Close()
 	token := r.carry(UserdataLife)
 	for header, want := range map[string]string{"": "401", "Basic " + token: "401", "Bearer x": "403", "Bearer " + token: "200"} {
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+PathUserdata, nil)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+PathConfig, nil)
 		req.Header.Set("Authorization", header)
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {

@@ -31,9 +31,13 @@ func (d *decoder) includes(v reflect.Value, field string, n ast.Node) {
 		d.add(n, field, "must be a directory beside the manifest, or a mapping of names to texts")
 		return
 	}
-	dir := d.beside(name)
 	out, total := cluster.Includes{}, 0
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	dir, err := filepath.EvalSymlinks(d.beside(name))
+	if err != nil {
+		d.add(n, field, "%v; write the path of a directory beside %s", err, filepath.Base(d.file))
+		return
+	}
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -47,7 +51,7 @@ func (d *decoder) includes(v reflect.Value, field string, n ast.Node) {
 		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 			return err // a link to a directory, a socket
 		}
-		text, err := os.ReadFile(path)
+		text, err := readText(path)
 		if err != nil {
 			return err
 		}

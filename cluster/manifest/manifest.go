@@ -19,7 +19,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/pilotlight/pilotlight/cluster"
 )
@@ -224,8 +226,7 @@ func (s *Set) parse(file string, text []byte) {
 		s.mistakes = append(s.mistakes, Mistake{File: file, Message: fmt.Sprintf("is longer than %d MiB, or nested deeper than %d brackets; split it", maxFile>>20, maxDepth)})
 		return
 	}
-	// Duplicate keys are noted by the decoder, which goes on after them.
-	tree, err := parser.ParseBytes(bytes.TrimPrefix(text, []byte("\ufeff")), 0, parser.AllowDuplicateMapKey())
+	docs, err := parseDocuments(bytes.TrimPrefix(text, []byte("\ufeff")))
 	if err != nil {
 		m := syntaxMistake(file, err)
 		if bytes.HasPrefix(text, []byte("#cloud-config")) || bytes.HasPrefix(text, []byte("variant:")) {
@@ -234,12 +235,32 @@ func (s *Set) parse(file string, text []byte) {
 		s.mistakes = append(s.mistakes, m)
 		return
 	}
-	for _, doc := range tree.Docs {
+	for _, doc := range docs {
 		if doc.Body == nil || doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType {
 			continue
 		}
 		s.document(file, doc.Body)
 	}
+}
+
+// parseDocuments parses the documents of a file one by one: the library takes the
+// square of their number for all together, and leaves out what comes after an empty
+// one.
+func parseDocuments(text []byte) (docs []*ast.DocumentNode, err error) {
+	tokens := lexer.Tokenize(string(text))
+	for from, i := 0, 1; i <= len(tokens); i++ {
+		if i < len(tokens) && tokens[i].Type != token.DocumentHeaderType {
+			continue
+		}
+		// Duplicate keys are noted by the decoder, which goes on after them.
+		tree, err := parser.Parse(tokens[from:i], 0, parser.AllowDuplicateMapKey())
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, tree.Docs...)
+		from = i
+	}
+	return docs, nil
 }
 
 // What is no manifest, and would take long to be found out.

@@ -284,3 +284,37 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What is taken from beside a manifest is text, since what is applied is kept as JSON.
+func TestFilesBeside(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"latin1.bu": "variant: fcos # Gr\xfc\xdfe\n", "parts/ok": "fine\n", "latin/a": "ok\n", "latin/b": "Gr\xfc\xdfe\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("parts", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ fields, want string }{
+		{"config: {butane: latin1.bu}", "latin1.bu is no text in UTF-8"},
+		{"includes: latin", "latin/b is no text in UTF-8"},
+		{"includes: link", ""},
+	} {
+		set, err := Parse(filepath.Join(dir, "p.yaml"), []byte("kind: profile\nname: p\nboot: local\n"+test.fields+"\n"))
+		if test.want != "" {
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s: got %v, want %s", test.fields, err, test.want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", test.fields, err)
+		} else if got := set.Documents[0].(*cluster.Profile).Includes["ok"]; got != "fine\n" {
+			t.Errorf("%s: %q", test.fields, got)
+		}
+	}
+}

@@ -175,18 +175,20 @@ func literal(s string) bool {
 // elsewhere are texts that other readers of YAML take for something else.
 var elsewhere = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+|[-+]?[0-9.]+e[-+]?[0-9]+)$`)
 
+// simple are the texts of which most manifests are made: words, paths and
+// addresses, which mean themselves but for those of special.
+var (
+	simple  = regexp.MustCompile(`^([A-Za-z_/][A-Za-z0-9_./-]*|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+|([0-9a-f]{2}:){5}[0-9a-f]{2})$`)
+	special = regexp.MustCompile(`(?i)^(null|true|false|inf|nan)$`)
+)
+
 // plain returns a text without quotes where it is read back as it is, and in
 // quotes, as in JSON, elsewhere.
 func plain(s string) string {
 	printable := s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 	if printable && !elsewhere.MatchString(s) {
-		var back map[string]any
-		var entry []any
-		if yaml.Unmarshal([]byte(s+": [\nx,\n"+s+"]\n"), &back) == nil && // as a key, and within brackets
-			yaml.Unmarshal([]byte("- "+s+"\n"), &entry) == nil { // and in a list, where "x:" would be a mapping
-			if list, ok := back[s].([]any); ok && len(list) == 2 && list[1] == s && len(entry) == 1 && entry[0] == s {
-				return s
-			}
+		if simple.MatchString(s) && !special.MatchString(s) || readsBack(s) {
+			return s
 		}
 	}
 	var b strings.Builder
@@ -194,4 +196,17 @@ func plain(s string) string {
 	e.SetEscapeHTML(false)
 	_ = e.Encode(s) // a string can be encoded
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// readsBack tries a text without quotes wherever it may stand. That takes longer than
+// all else of writing it.
+func readsBack(s string) bool {
+	var back map[string]any
+	var entry []any
+	if yaml.Unmarshal([]byte(s+": [\nx,\n"+s+"]\n"), &back) != nil || // as a key, and within brackets
+		yaml.Unmarshal([]byte("- "+s+"\n"), &entry) != nil { // and in a list, where "x:" would be a mapping
+		return false
+	}
+	list, ok := back[s].([]any)
+	return ok && len(list) == 2 && list[1] == s && len(entry) == 1 && entry[0] == s
 }

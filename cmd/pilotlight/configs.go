@@ -111,21 +111,31 @@ func refusal(err error) error {
 	return fmt.Errorf("%w: %w", httpboot.ErrNotReady, err)
 }
 
-// mint makes the introduction token of a machine that asks.
-func (b *bootServices) mint(ctx context.Context, m httpboot.Machine) (string, error) {
+// bearer is who the introduction token of a machine that asks is made for.
+func (b *bootServices) bearer(m httpboot.Machine) join.Bearer {
 	who := join.Bearer{
 		Host: m.Host.HostName(), MAC: m.Identity.MAC, UUID: m.Identity.UUID, Address: m.Address, Boot: m.Boot,
-		Installer: m.Installer,
+		Installer: m.Installer, Life: join.TokenLife,
 	}
 	if m.Target.Install.Phase == cluster.InstallBegun { // it is redeemed when the installation is done
 		who.Life = join.InstallTokenLife
 	}
+	return who
+}
+
+// token makes the introduction token of a machine that asks for its whole config.
+func (b *bootServices) token(ctx context.Context, m httpboot.Machine) (string, error) {
+	who := b.bearer(m)
 	if settled := m.Running && (m.Target.Profile.Boot == cluster.BootLocal || m.Target.Profile.Boot == cluster.BootInstall); settled {
 		// The metadata service is asked at any time, and a host that is in has no use for a token.
 		if alive, err := b.s.store.Alive(ctx, who.Host); err == nil && alive {
 			return ignition.TokenPlaceholder, nil
 		}
 	}
+	return b.mint(ctx, who)
+}
+
+func (b *bootServices) mint(ctx context.Context, who join.Bearer) (string, error) {
 	token, err := b.s.intro.Mint(ctx, who)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", httpboot.ErrNotReady, err)
@@ -133,8 +143,8 @@ func (b *bootServices) mint(ctx context.Context, m httpboot.Machine) (string, er
 	return token, nil
 }
 
-// Ignition implements httpboot.Configs. No token is minted for a client that
-// could not be served.
+// Ignition implements httpboot.Configs: who follows a pointer gets one, and its config
+// by HTTPS. No token is minted for a client that could not be served.
 func (b *bootServices) Ignition(ctx context.Context, m httpboot.Machine, accept string) (httpboot.Body, error) {
 	c, err := b.config(m)
 	if err != nil {
@@ -143,7 +153,10 @@ func (b *bootServices) Ignition(ctx context.Context, m httpboot.Machine, accept 
 	if _, err := c.Render(accept); err != nil {
 		return httpboot.Body{}, refusal(err)
 	}
-	token, err := b.mint(ctx, m)
+	if spec, ok := b.staged(m, accept); ok {
+		return b.pointTo(ctx, m, c, spec)
+	}
+	token, err := b.token(ctx, m)
 	if err != nil {
 		return httpboot.Body{}, err
 	}
@@ -166,7 +179,7 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 	if _, err := c.RenderCloudConfig(); err != nil {
 		return httpboot.Body{}, refusal(err)
 	}
-	token, err := b.mint(ctx, m)
+	token, err := b.token(ctx, m)
 	if err != nil {
 		return httpboot.Body{}, err
 	}
@@ -216,14 +229,14 @@ func (b *bootServices) Text(_ context.Context, m httpboot.Machine) (httpboot.Bod
 func (b *bootServices) Setup(ctx context.Context, m httpboot.Machine) (httpboot.Body, error) {
 	var said *ignition.Said
 	if m.Installer {
-		token, err := b.mint(ctx, m)
+		token, err := b.token(ctx, m)
 		if err != nil {
 			return httpboot.Body{}, err
 		}
 		said = &ignition.Said{Token: token, URL: m.Server.Secure + join.PathInstalled}
 	}
 	m.Installer = false
-	token, err := b.mint(ctx, m)
+	token, err := b.token(ctx, m)
 	if err != nil {
 		return httpboot.Body{}, err
 	}

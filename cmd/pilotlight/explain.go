@@ -326,7 +326,7 @@ func (b *bootServices) Render(_ context.Context, in api.RenderRequest) (string, 
 		return "", nil, &api.StatusError{Status: status, Err: fmt.Errorf(format, args...)}
 	}
 	snap := b.s.Snapshot()
-	h, ok := snap.Host(cluster.HostName(in.Host))
+	h, ok := snap.Host(in.Host)
 	if !ok {
 		return refuse(http.StatusNotFound, "there is no host %q; `pilotlight host list` shows the hosts", in.Host)
 	}
@@ -336,6 +336,9 @@ func (b *bootServices) Render(_ context.Context, in api.RenderRequest) (string, 
 	t, c, err := b.compile(snap, h, in.Installer)
 	if err != nil {
 		return refuse(http.StatusConflict, "%w", err)
+	}
+	if in.Pointer {
+		return b.renderPointer(t, c, in.Accept)
 	}
 	if in.What == toldScript {
 		body, err := b.scriptOf(t, h)

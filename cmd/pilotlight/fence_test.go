@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"boot/userdata":              {},
 	"ignition":                   {"cluster", "ignition/netplan"},
 	"ignition/netplan":           {},
+	"ignition/ignitiontest":      {},
 	"assets":                     {"cluster"},
 	"assets/release":             {"assets", "cluster"},
 	"cluster/manifest":           {"cluster"},

@@ -16,11 +16,14 @@ import (
 )
 
 // Open implements httpboot.Files: what is on its way is not there yet, and
-// asking again helps.
+// asking again helps. What could not be fetched is tried again at its time, however
+// often it is asked for.
 func (b *bootServices) Open(ctx context.Context, f cluster.File) (*os.File, error) {
 	file, err := b.files.Open(ctx, f)
 	if errors.Is(err, assets.ErrNotFetched) || errors.Is(err, assets.ErrDamaged) {
-		b.images.look()
+		if b.images.failure(f) == nil {
+			b.images.look()
+		}
 		return nil, fmt.Errorf("%w: %w", httpboot.ErrNotReady, err)
 	}
 	return file, err

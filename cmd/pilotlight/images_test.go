@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pilotlight/pilotlight/assets"
+	"github.com/pilotlight/pilotlight/boot/httpboot"
 	"github.com/pilotlight/pilotlight/cluster"
 )
 
@@ -100,4 +101,28 @@ func TestFetches(t *testing.T) {
 	}
 	answers["a"] <- nil
 	f.end(<-f.ended)
+}
+
+// Machines that ask for what could not be fetched just now, as all on a network may
+// as often as they like, do not have it fetched at once again.
+func TestAskingForWhatFailed(t *testing.T) {
+	store, err := assets.New(assets.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bootServices{files: store, images: newImages()}
+	f := cluster.File{URL: "http://192.0.2.1/kernel", SHA256: fmt.Sprintf("%x", sha256.Sum256(nil))}
+	for _, failed := range []error{nil, assets.ErrMismatch} {
+		b.images.note(f, failed)
+		if _, err := b.Open(t.Context(), f); !errors.Is(err, httpboot.ErrNotReady) {
+			t.Fatal(err)
+		}
+		if woken := len(b.images.changed) == 1; woken != (failed == nil) {
+			t.Errorf("failed before: %v, looked for again: %t", failed, woken)
+		}
+		select {
+		case <-b.images.changed:
+		default:
+		}
+	}
 }

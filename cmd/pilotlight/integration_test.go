@@ -189,12 +189,18 @@ func (l *lab) serve() *process {
 // when it is taken to have failed.
 func (l *lab) eventually(what string, ok func() bool) {
 	l.t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	l.within(time.Minute, what, ok)
+}
+
+// within is eventually with another time.
+func (l *lab) within(limit time.Duration, what string, ok func() bool) {
+	l.t.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	l.t.Fatalf("not in a minute: %s", what)
+	l.t.Fatalf("not in %s: %s", limit, what)
 }
 
 // lease has a machine ask for an address as a real client does.
@@ -216,8 +222,7 @@ func (l *lab) lease(ns string) string {
 // configuration and the token.
 func (l *lab) ignition(ns, mac string) (config cluster.AgentConfig, token string) {
 	l.t.Helper()
-	body := l.mustIn(ns, "curl", "-sf", "-H", "Accept: application/vnd.coreos.ignition+json;version=3.3.0",
-		"http://"+serverAddr+":8080/ignition?mac="+strings.ReplaceAll(mac, ":", "-"))
+	body := l.mustIn(ns, "curl", "-sf", "http://"+serverAddr+":8080/ignition?mac="+strings.ReplaceAll(mac, ":", "-"))
 	var ign struct {
 		Storage struct {
 			Files []struct {

@@ -46,6 +46,7 @@ type bootServices struct {
 	installs *boot.Installs
 	admits   *admission
 	images   *images
+	promises promises
 
 	answersDHCP  bool
 	answersDHCP6 bool

@@ -89,9 +89,16 @@ type load struct {
 }
 
 // wrk has so many clients ask for a path again and again.
-func (s *stage) wrk(clients int, path string) (l load) {
+func (s *stage) wrk(clients int, path string) load {
 	s.t.Helper()
-	out := s.mustIn(s.client, "wrk", "-t", "1", "-c", strconv.Itoa(clients), "-d", fmt.Sprint(httpSeconds, "s"), "--timeout", "30s", "--latency", "http://"+peersServer+":8080"+path)
+	return s.wrkFrom(s.client, clients, path)
+}
+
+// wrkFrom is wrk in a namespace, with more arguments.
+func (s *stage) wrkFrom(ns string, clients int, path string, more ...string) (l load) {
+	s.t.Helper()
+	args := append([]string{"-t", "1", "-c", strconv.Itoa(clients), "-d", fmt.Sprint(httpSeconds, "s"), "--timeout", "30s", "--latency"}, more...)
+	out := s.mustIn(ns, "wrk", append(args, "http://"+peersServer+":8080"+path)...)
 	done, each, tail := doneLine.FindStringSubmatch(out), requestsLine.FindStringSubmatch(out), tailLine.FindStringSubmatch(out)
 	if done == nil || each == nil || tail == nil || strings.Contains(out, "Non-2xx") || strings.Contains(out, "Socket errors") {
 		s.t.Fatalf("wrk of %s says:\n%s", path, out)

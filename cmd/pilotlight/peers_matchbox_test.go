@@ -83,9 +83,7 @@ func configSite(kernel string, hosts int) string {
 }
 
 // A text that is made for the machine that asks of a template of a config's length
-// (/generic), and its script, of so many hosts. What is made of Butane (/ignition)
-// cannot be asked for like that: ours has an introduction token in it, of which a
-// machine gets a few at a time (package join).
+// (/generic), and its script, of so many hosts.
 func TestPeersMatchbox(t *testing.T) {
 	s := newStage(t)
 	kernel := filepath.Join(s.dir, "kernel")

@@ -96,7 +96,7 @@ func languageFor(place userdata.Place, c *ignition.Config) (ignition.Language, e
 	if place.Check(userdata.Language(l)) != nil && len(all) > 1 {
 		l = all[1]
 	}
-	if _, _, err := c.Pointed(l, ignition.TokenPlaceholder); err != nil {
+	if _, _, err := c.Pointed(l, "", ignition.TokenPlaceholder); err != nil {
 		return l, err
 	}
 	return l, place.Check(userdata.Language(l))
@@ -105,35 +105,39 @@ func languageFor(place userdata.Place, c *ignition.Config) (ignition.Language, e
 // pointer points to a config that holds a token. One of several parts is given whole:
 // by the time that a pointer is followed cloud-init takes no more parts.
 func (b *bootServices) pointer(c *ignition.Config, l ignition.Language, at, token string) ([]byte, error) {
-	body, _, err := c.Pointed(l, token)
+	body, _, err := c.Pointed(l, "", token)
 	if err != nil {
 		return nil, err
 	}
 	if c.Whole(l) {
 		return body, nil
 	}
+	return b.pointerTo(body, l, at, token)
+}
+
+func (b *bootServices) pointerTo(body []byte, l ignition.Language, at, token string) ([]byte, error) {
 	sum := sha256.Sum256(body)
-	p := ignition.Pointer{URL: at + join.PathUserdata, Token: token, SHA256: hex.EncodeToString(sum[:]), CA: string(b.s.data.ca.PEM())}
+	p := ignition.Pointer{URL: at + join.PathConfig, Token: token, SHA256: hex.EncodeToString(sum[:]), CA: string(b.s.data.ca.PEM())}
 	return p.For(l)
 }
 
 // pointed makes the config to which a pointer points, as it was when the pointer was
 // made. One that does not compile any more was changed, too.
-func (b *bootServices) pointed(_ context.Context, t cluster.Token, token string) (join.Userdata, error) {
+func (b *bootServices) pointed(_ context.Context, t cluster.Token, token string) (join.Config, error) {
 	snap := b.s.Snapshot()
 	h, ok := snap.Host(t.Host)
 	if !ok {
-		return join.Userdata{}, fmt.Errorf("%w: its document is deleted", join.ErrOutdated)
+		return join.Config{}, fmt.Errorf("%w: its document is deleted", join.ErrOutdated)
 	}
 	c, err := b.compileElsewhere(snap, h, t.Userdata.URL)
 	if err != nil {
-		return join.Userdata{}, fmt.Errorf("%w: %w", join.ErrOutdated, err)
+		return join.Config{}, fmt.Errorf("%w: %w", join.ErrOutdated, err)
 	}
 	if c.Digest() != t.Userdata.Digest {
-		return join.Userdata{}, join.ErrOutdated
+		return join.Config{}, join.ErrOutdated
 	}
-	body, contentType, err := c.Pointed(ignition.Language(t.Userdata.Language), token)
-	return join.Userdata{Data: body, ContentType: contentType}, err
+	body, contentType, err := c.Pointed(ignition.Language(t.Userdata.Language), "", token)
+	return join.Config{Data: body, ContentType: contentType}, err
 }
 
 // compileElsewhere makes the config of a host whose machine pilotlight does not boot:

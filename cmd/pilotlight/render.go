@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
 )
 
@@ -22,9 +23,13 @@ func newRender(c *cli) *cobra.Command {
 
 --what says which of them: ignition, cloud-config (the user-data of a seed, too), text,
 network-config, generic or script, which is iPXE's. Without it, what the host's profile
-is written for.`,
+is written for.
+
+A machine whose Ignition reads spec 3.1.0 or newer is told over HTTP only where its
+config is (--pointer), and is served the config by HTTPS.`,
 		Example: `  pilotlight render web1 --spec 3.3.0
   pilotlight render web1 | ignition-validate -
+  pilotlight render web1 --pointer
   pilotlight render web1 --what script
   pilotlight render db1 --installer`,
 		Args: args(cobra.ExactArgs(1)),
@@ -33,9 +38,9 @@ is written for.`,
 			if err != nil {
 				return err
 			}
-			in.Host = a[0]
+			in.Host = cluster.HostName(a[0])
 			if spec != "" {
-				in.Accept = "application/vnd.coreos.ignition+json;version=" + spec
+				in.Accept = ignitionType + ";version=" + spec
 			}
 			body, err := client.Render(cmd.Context(), in)
 			if err != nil {
@@ -48,6 +53,7 @@ is written for.`,
 	cmd.Flags().StringVar(&spec, "spec", "", "the Ignition spec version that the host's Ignition asks for, such as 3.3.0")
 	cmd.Flags().StringVar(&in.What, "what", "", "ignition, cloud-config, text, network-config, generic or script")
 	cmd.Flags().BoolVar(&in.Installer, "installer", false, "the config of the host's installer, not that of the system that it installs")
+	cmd.Flags().BoolVar(&in.Pointer, "pointer", false, "what a machine whose Ignition reads spec 3.1.0 or newer is told over HTTP: where its config is")
 	return cmd
 }
 

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,12 +37,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			for _, server := range []string{"", "2", "3"} {
 				for _, name := range []string{"HTTP", "HTTPS", "ETCD", "PEER"} {
-					l, err := net.Listen("tcp", "127.0.0.1:0")
-					if err != nil {
-						return err
-					}
-					defer l.Close() // after all are chosen, so that they differ
-					e.Setenv(name+server, l.Addr().String())
+					e.Setenv(name+server, ports.next())
 				}
 			}
 			agent := filepath.Join(e.WorkDir, "agent")
@@ -61,11 +57,34 @@ func TestScripts(t *testing.T) {
 			"until": until,
 			"exits": exits,
 
-			"served": served, "pointed": pointed, "joins": joins, "mode": mode, "size": size, "hides": hides,
+			"served": served, "same": same, "pointed": pointed, "joins": joins, "mode": mode, "size": size, "hides": hides,
 
 			"publish": publish(), "container": container, "blob": blob, "http": httpGet, "installed": installed,
 		},
 	})
+}
+
+// ports are for servers that start in a while, and again: below those that the kernel
+// takes for outgoing connections (net.ipv4.ip_local_port_range), of which any other
+// process may have one by then.
+var ports = portsFrom(10000 + os.Getpid()%20000)
+
+type portList struct{ last atomic.Int32 }
+
+func portsFrom(n int) *portList {
+	p := new(portList)
+	p.last.Store(int32(n))
+	return p
+}
+
+func (p *portList) next() string {
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 10000+p.last.Add(1)%20000)
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
+	}
 }
 
 // plain unpacks what a config packs.

@@ -163,7 +163,7 @@ func (s *server) assemble(ctx context.Context) error {
 	if s.boot, err = newBootServices(s); err != nil {
 		return err
 	}
-	s.intro.OnJoin, s.intro.OnInstalled, s.intro.OnUserdata = s.boot.joined, s.boot.installed, s.boot.pointed
+	s.intro.OnJoin, s.intro.OnInstalled, s.intro.OnConfig = s.boot.joined, s.boot.installed, s.boot.opened
 	s.intro.HasHost = func(h cluster.HostName) bool { _, ok := s.Snapshot().Host(h); return ok }
 	s.verifier = s.boot.verifier()
 	s.api = &api.Server{
@@ -239,7 +239,7 @@ func (s *server) startHTTPS(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", s.api.Handler(operator))
 	introductions := s.intro.Handler()
-	for _, path := range []string{join.PathJoin, join.PathCertificates, join.PathRenew, join.PathInstalled, join.PathUserdata} {
+	for _, path := range []string{join.PathJoin, join.PathCertificates, join.PathRenew, join.PathInstalled, join.PathConfig} {
 		mux.Handle(path, introductions)
 	}
 	mux.Handle(join.PathServer, s.inviter.Handler())

@@ -190,10 +190,12 @@ var endings = map[userdata.Place]string{
 }
 
 // secretFile is where a secret goes: a file that its owner alone may read, which is
-// there whole or not at all, or standard output, where that is no terminal.
+// there whole or not at all; or what is no file, and stays what it is: standard output,
+// where that is no terminal, a pipe, /dev/null.
 type secretFile struct {
 	out  io.Writer
-	temp *os.File
+	open *os.File // what is no file; else nil
+	temp *os.File // what becomes the file; else nil
 	path string
 }
 
@@ -203,6 +205,13 @@ func (c *cli) secretFile(path string) (*secretFile, error) {
 		return nil, usageError{errors.New("it holds a token, which is not for a terminal to keep: write it to a file with -o FILE, or give it to a program; -o - shows it all the same")}
 	case path == "" || path == "-":
 		return &secretFile{out: c.out}, nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		open, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, fmt.Errorf("write the userdata: %w", err)
+		}
+		return &secretFile{out: open, open: open, path: path}, nil
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
@@ -214,6 +223,12 @@ func (c *cli) secretFile(path string) (*secretFile, error) {
 func (s *secretFile) write(body []byte) error {
 	if _, err := s.out.Write(body); err != nil {
 		return fmt.Errorf("write %s: %w", strings.TrimSpace("the userdata "+s.path), err)
+	}
+	if s.open != nil {
+		if err := s.open.Close(); err != nil {
+			return fmt.Errorf("write the userdata %s: %w", s.path, err)
+		}
+		s.open = nil
 	}
 	if s.temp == nil {
 		return nil
@@ -227,6 +242,9 @@ func (s *secretFile) write(body []byte) error {
 
 // abandon removes what was begun and not written.
 func (s *secretFile) abandon() {
+	if s.open != nil {
+		s.open.Close()
+	}
 	if s.temp != nil {
 		s.temp.Close()
 		os.Remove(s.temp.Name())

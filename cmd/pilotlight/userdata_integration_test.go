@@ -84,7 +84,25 @@ func spoil(t *testing.T, path, from, to string) string {
 func (l *lab) applyIgnition(ns, pointer string) (root, out string, err error) {
 	l.t.Helper()
 	dir := l.t.TempDir()
-	root = filepath.Join(dir, "root")
+	root = l.newRoot(dir)
+	for _, stage := range []string{"fetch", "files"} {
+		out, err = l.in(ns, "env", "IGNITION_CONFIG_FILE="+pointer, "PATH="+dir+":"+os.Getenv("PATH"), debianIgnition,
+			"--stage="+stage, "--platform=file", "--root="+root, "--config-cache="+dir+"/cache", "--state-file="+dir+"/state", "--neednet="+dir+"/net", "--log-to-stdout")
+		if err != nil {
+			return root, out, err
+		}
+	}
+	return root, out, nil
+}
+
+// newRoot makes the root of a system for Ignition in dir, with the programs beside it
+// that it calls and this machine lacks.
+func (l *lab) newRoot(dir string) string {
+	l.t.Helper()
+	root := filepath.Join(dir, "root")
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // users' keys are written as these users
+		l.t.Fatal(err)
+	}
 	for name, text := range map[string]string{
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n", "etc/shadow": "root:*:19000:0:99999:7:::\n",
 		"etc/selinux/config": "SELINUX=disabled\nSELINUXTYPE=none\n", "etc/selinux/none/contexts/files/file_contexts": "", // see ignition/integration_test.go
@@ -99,14 +117,7 @@ func (l *lab) applyIgnition(ns, pointer string) (root, out string, err error) {
 	if err := os.WriteFile(filepath.Join(dir, "setfiles"), []byte("#!/bin/sh\ncat >/dev/null\n"), 0o755); err != nil {
 		l.t.Fatal(err)
 	}
-	for _, stage := range []string{"fetch", "files"} {
-		out, err = l.in(ns, "env", "IGNITION_CONFIG_FILE="+pointer, "PATH="+dir+":"+os.Getenv("PATH"), "/usr/lib/dracut/modules.d/30ignition/ignition",
-			"--stage="+stage, "--platform=file", "--root="+root, "--config-cache="+dir+"/cache", "--state-file="+dir+"/state", "--neednet="+dir+"/net", "--log-to-stdout")
-		if err != nil {
-			return root, out, err
-		}
-	}
-	return root, out, nil
+	return root
 }
 
 // TestIntegrationUserdataIgnition: Debian's Ignition follows a pointer, and no spoiled

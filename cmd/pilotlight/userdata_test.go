@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,13 +22,14 @@ import (
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/join"
 )
 
 var (
-	pointerURL    = regexp.MustCompile(`https://[^"']*` + join.PathUserdata)
+	pointerURL    = regexp.MustCompile(`https://[^"']*` + join.PathConfig)
 	pointerToken  = regexp.MustCompile(`(?:Bearer |"token": ")([\w-]{40,})`)
 	pointerSHA256 = regexp.MustCompile(`(?:sha256-|"sha256": "|echo ')([0-9a-f]{64})`)
 	pointerCA     = regexp.MustCompile(`(?s)-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----`)
@@ -154,5 +156,33 @@ func TestUserdataIsNotForTerminals(t *testing.T) {
 	defer w.Close()
 	if _, err := (&cli{out: w}).secretFile(""); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is no file stays what it is: the userdata goes through it.
+func TestSecretFileIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(path, os.O_RDWR, 0) // which waits for nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	to, err := new(cli).secretFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := to.write([]byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	to.abandon()
+	if info, err := os.Stat(path); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		t.Fatalf("%v, %v", info.Mode(), err)
+	}
+	got := make([]byte, 100)
+	if n, err := pipe.Read(got); string(got[:n]) != "secret" {
+		t.Errorf("%q, %v", got[:n], err)
 	}
 }

@@ -156,7 +156,7 @@ func (l *labTest) timelines(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Log("\n" + text)
-		for _, step := range []cluster.Step{cluster.StepDHCP, cluster.StepScript, cluster.StepKernel, cluster.StepInitrd, cluster.StepRootfs, cluster.StepConfig, cluster.StepAgent, cluster.StepJoin, cluster.StepReady} {
+		for _, step := range []cluster.Step{cluster.StepDHCP, cluster.StepScript, cluster.StepKernel, cluster.StepInitrd, cluster.StepRootfs, cluster.StepPointer, cluster.StepConfig, cluster.StepAgent, cluster.StepJoin, cluster.StepReady} {
 			if !strings.Contains(text, "server   "+string(step)) {
 				t.Errorf("the timeline of %s lacks %s", m.name, step)
 			}

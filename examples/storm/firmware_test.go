@@ -5,6 +5,7 @@ package storm
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -175,20 +176,40 @@ func (m *machine) fetchConfig(ctx context.Context) error {
 	if url == nil {
 		return fmt.Errorf("no config is named in %q", args[2])
 	}
+	first, err := m.fetchUntil(ctx, m.browser(), url[1], "")
+	if err != nil {
+		return err
+	}
+	rest, err := readPointer(first)
+	if err != nil {
+		return err
+	}
 	c := m.browser()
+	c.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: rest.roots}
+	body, err := m.fetchUntil(ctx, c, rest.url, rest.bearer)
+	if err != nil {
+		return err
+	}
+	if sum := sha256.Sum256([]byte(body)); rest.hash != "sha256-"+hex.EncodeToString(sum[:]) {
+		return fmt.Errorf("the config's hash is not %s", rest.hash)
+	}
+	return m.readConfig(body)
+}
+
+func (m *machine) fetchUntil(ctx context.Context, c *http.Client, url, bearer string) (string, error) {
 	defer c.CloseIdleConnections()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		body, err := m.get(ctx, c, url[1], nil)
+		body, err := m.ask(ctx, c, url, bearer, nil)
 		if err == nil {
-			return m.readConfig(body)
+			return body, nil
 		}
 		var refused *statusError
 		if errors.As(err, &refused) && refused.status < 500 || ctx.Err() != nil {
-			return err
+			return "", err
 		}
 		m.tell.again(m.step, reason(err))
 		if !agent.Sleep(ctx, m.world.paced(wait)) {
-			return ctx.Err()
+			return "", ctx.Err()
 		}
 	}
 }
@@ -204,11 +225,19 @@ func (e *statusError) Error() string { return fmt.Sprintf("%d: %s", e.status, e.
 
 // get fetches a file, into to if that is set.
 func (m *machine) get(ctx context.Context, c *http.Client, url string, to io.Writer) (string, error) {
+	return m.ask(ctx, c, url, "", to)
+}
+
+// ask fetches a file, with a header of authorization if that is set.
+func (m *machine) ask(ctx context.Context, c *http.Client, url, bearer string, to io.Writer) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
 	req.Header.Set("Accept", "application/vnd.coreos.ignition+json;version=3.3.0, */*;q=0.1")
+	if bearer != "" {
+		req.Header.Set("Authorization", bearer)
+	}
 	res, err := c.Do(req)
 	if err != nil {
 		return "", err

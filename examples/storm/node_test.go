@@ -5,6 +5,7 @@ package storm
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -39,6 +40,42 @@ type system struct {
 func (s *system) end() {
 	s.stop(agent.ErrRedial)
 	s.owned.Wait()
+}
+
+// pointed is where the rest of a config is, and by what it is known.
+type pointed struct {
+	url, bearer, hash string
+	roots             *x509.CertPool
+}
+
+// readPointer reads a machine's first config, which has nothing in it but that.
+func readPointer(body string) (pointed, error) {
+	var first struct {
+		Ignition struct {
+			Config struct {
+				Merge []struct {
+					Source       string
+					HTTPHeaders  []struct{ Name, Value string }
+					Verification struct{ Hash string }
+				}
+			}
+			Security struct {
+				TLS struct{ CertificateAuthorities []struct{ Source string } }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &first); err != nil {
+		return pointed{}, fmt.Errorf("first config: %w", err)
+	}
+	merge, authorities := first.Ignition.Config.Merge, first.Ignition.Security.TLS.CertificateAuthorities
+	if len(merge) != 1 || len(merge[0].HTTPHeaders) != 1 || len(authorities) != 1 {
+		return pointed{}, errors.New("the first config points to no other")
+	}
+	out := pointed{merge[0].Source, merge[0].HTTPHeaders[0].Value, merge[0].Verification.Hash, x509.NewCertPool()}
+	if ca, err := dataURL(authorities[0].Source); err != nil || !out.roots.AppendCertsFromPEM(ca) {
+		return pointed{}, errors.New("the first config has no authority")
+	}
+	return out, nil
 }
 
 // readConfig does what Ignition would: it writes two files.

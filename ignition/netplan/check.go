@@ -48,8 +48,13 @@ func below(path []string, keys ...any) []string {
 	return out
 }
 
-// nameForm is what Linux takes for an interface's name.
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,15}$`)
+var (
+	// nameForm is what Linux takes for an interface's name.
+	nameForm = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,15}$`)
+	globForm = regexp.MustCompile(`^[A-Za-z0-9_.@*?\[\]!-]*$`)
+
+	domainForm = regexp.MustCompile(`^[A-Za-z0-9_.~-]+$`) // or ~., systemd-resolved's word for all
+)
 
 func (c *checker) config(n *Config) {
 	if n.Version != 2 {
@@ -94,6 +99,57 @@ func (c *checker) config(n *Config) {
 		c.vlan(below(nil, "vlans", id), n.VLANs[id])
 	}
 	c.idle(n)
+	c.rings(n)
+}
+
+// rings refuses what is made of itself: it would never come up.
+func (c *checker) rings(n *Config) {
+	of := map[string][]string{}
+	for id, b := range n.Bonds {
+		of[id] = b.Interfaces
+	}
+	for id, b := range n.Bridges {
+		of[id] = b.Interfaces
+	}
+	for id, v := range n.VLANs {
+		if v.Link != id { // which has been said
+			of[id] = []string{v.Link}
+		}
+	}
+	said := map[string]bool{}
+	for _, id := range slices.Sorted(maps.Keys(of)) {
+		way, found := wayTo(id, of[id], of, map[string]bool{})
+		if !found || said[id] {
+			continue
+		}
+		for _, w := range way {
+			said[w] = true
+		}
+		by := ""
+		if len(way) > 0 {
+			by = ", by way of " + strings.Join(way, ", ")
+		}
+		_, sort := n.find(id)
+		c.add(below(nil, sort, id), "%s is a part of itself%s: take one out of the other", id, by)
+	}
+}
+
+// wayTo returns what is between an interface and a part of it by which it is a part
+// of itself.
+func wayTo(id string, parts []string, of map[string][]string, seen map[string]bool) (way []string, found bool) {
+	for _, p := range parts {
+		if p == id {
+			return nil, true
+		}
+		if seen[p] {
+			continue
+		}
+		seen[p] = true
+		if way, found := wayTo(id, of[p], of, seen); found {
+			return append([]string{p}, way...), true
+		}
+	}
+	return nil, false
 }
 
 // idle refuses addresses of what is a part of something else.
@@ -130,6 +186,8 @@ func (c *checker) ethernet(at []string, e Ethernet) {
 		c.add(below(at, "set-name"), "needs to know which card it is: write match: {macaddress: ...}")
 	case e.Match != nil && e.Match.MACAddress == "" && e.Match.Name == "":
 		c.add(below(at, "match"), "says nothing: write macaddress: in it, or name:")
+	case e.Match != nil && !globForm.MatchString(e.Match.Name):
+		c.add(below(at, "match", "name"), "%q is no name of a card; write it like eno1, or en*", e.Match.Name)
 	case e.Match != nil && e.Match.MACAddress != "" && !isMAC(e.Match.MACAddress):
 		c.add(below(at, "match", "macaddress"), "%q is no MAC address; write it like 52:54:00:12:34:56", e.Match.MACAddress)
 	}
@@ -219,6 +277,11 @@ func (c *checker) common(at []string, i *Interface) {
 	if s := i.Nameservers; s != nil {
 		for n, a := range s.Addresses {
 			addr(below(at, "nameservers", "addresses", n), a, i.speaks(true), i.speaks(false))
+		}
+		for n, d := range s.Search {
+			if !domainForm.MatchString(d) {
+				c.add(below(at, "nameservers", "search", n), "%q is no domain; write it like example.org", d)
+			}
 		}
 	}
 	for n, r := range i.Routes {

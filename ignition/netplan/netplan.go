@@ -277,6 +277,23 @@ func (c *Config) members() map[string]*member {
 	return out
 }
 
+// Names returns the names that interfaces have once they are set up, as far as they
+// are known, sorted; of no Config none.
+func (c *Config) Names() (out []string) {
+	if c == nil {
+		return nil
+	}
+	for _, id := range c.ids() {
+		if e, ok := c.Ethernets[id]; ok && e.Match != nil {
+			id = e.device()
+		}
+		if id != "" {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // ids returns the names of all entries, sorted.
 func (c *Config) ids() []string {
 	ids := slices.Concat(slices.Collect(maps.Keys(c.Ethernets)), slices.Collect(maps.Keys(c.Bonds)),

@@ -59,6 +59,10 @@ func TestCloudInit(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	for _, row := range []struct{ what, source, want string }{
+		{"a bridge in itself", "version: 2\nbridges:\n  br0: {interfaces: [br0]}\n", "3 bridges.br0: br0 is a part of itself"},
+		{"a ring", "version: 2\nbonds:\n  bo: {interfaces: [vl]}\nbridges:\n  br: {interfaces: [bo]}\nvlans:\n  vl: {id: 5, link: br}\n", "bonds.bo: bo is a part of itself, by way of vl, br"},
+		{"two lines for a card's name", "version: 2\nethernets:\n  eth0: {match: {name: \"e*\\n[Link]\\nUnmanaged=yes\"}, dhcp4: true}\n", "3 ethernets.eth0.match.name: "},
+		{"two lines for a domain", "version: 2\nethernets:\n  eth0: {dhcp4: true, nameservers: {search: [\"a\\n[Match]\"]}}\n", "3 ethernets.eth0.nameservers.search.0: "},
 		{"nothing", "", "0 : it is no network of netplan's"},
 		{"a list", "- a\n", "0 : it is no network of netplan's"},
 		{"no YAML", "version: 2\n  ethernets: x\n", "2 : mapping values are not allowed"},
