@@ -64,7 +64,7 @@ type ConfigChange struct {
 // RenderRequest asks for one of the texts that a host is told.
 type RenderRequest struct {
 	Host      string
-	What      string // ignition, cloud-config, script ...; empty is what its profile was written for
+	What      string // ignition, cloud-config, script, pointer ...; empty is what its profile was written for
 	Accept    string // of its Ignition
 	Installer bool   // that of its installer
 }

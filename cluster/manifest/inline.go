@@ -86,14 +86,6 @@ func (d *decoder) template(field string, value *string) {
 		d.wrong(field, "%v; write a path beside %s, or the text itself below a |", err, filepath.Base(d.file))
 		return
 	}
-	switch {
-	case strings.HasPrefix(string(text), "\x1f\x8b"):
-		d.wrong(field, "%s is packed by gzip: name the file that it was packed of; what has to be small pilotlight packs itself", *value)
-		return
-	case !utf8.Valid(text):
-		d.wrong(field, "%s is no text in UTF-8; have the machine fetch by URL what is none", *value)
-		return
-	}
 	if !strings.HasSuffix(string(text), "\n") {
 		text = append(text, '\n') // so that it stays a text, not a name, when it is applied again
 	}
@@ -105,7 +97,11 @@ func (d *decoder) template(field string, value *string) {
 // which other bytes would become a sign for what is broken.
 func readText(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
-	if err == nil && !utf8.Valid(text) {
+	switch {
+	case err != nil:
+	case strings.HasPrefix(string(text), "\x1f\x8b"):
+		err = fmt.Errorf("%s is packed by gzip: name the file that it was packed of; what has to be small pilotlight packs itself", path)
+	case !utf8.Valid(text):
 		err = fmt.Errorf("%s is no text in UTF-8: convert it (iconv -f latin1 -t utf-8), or serve what is no text by URL", path)
 	}
 	return text, err
