@@ -24,6 +24,9 @@ const (
 	unnamed  = "9000"
 	listener = "systemd-run --quiet --unit=lab-listener systemd-socket-activate --accept --inetd -l " + unnamed + " cat /etc/hostname"
 
+	// toEtcd prints the machine's connections to etcd, by their ends there.
+	toEtcd = "; ss -tnH state established '( dport = :2379 )' | awk '{print $3}'"
+
 	takeDown = "nft delete table inet pilotlight"
 	putUp    = "systemctl reload pilotlight-firewall.service"
 )
@@ -81,20 +84,13 @@ func (l *labTest) knock(t *testing.T, m *machine, when string, firewall bool) {
 	}
 }
 
-// toEtcd are the machine's connections to etcd, by their ports at this end.
-func (l *labTest) toEtcd(t *testing.T, m *machine) []string {
-	t.Helper()
-	return strings.Fields(l.on(t, m, `ss -tnH state established '( dport = :2379 )' | awk '{print $3}'`))
-}
-
 // firewall looks who reaches what of a machine with a firewall, and with Docker's own
 // rules behind it; without it, so that the rest proves something; and when Docker has
 // made its rules anew.
 func (l *labTest) firewall(t *testing.T) {
 	m := l.machines[0]
 	l.admit(t)
-	l.on(t, m, listener)
-	before := l.toEtcd(t, m)
+	before := strings.Fields(l.on(t, m, listener+toEtcd))
 	if len(before) == 0 {
 		t.Error("its agent has no connection to etcd")
 	}
@@ -103,7 +99,6 @@ func (l *labTest) firewall(t *testing.T) {
 	l.knock(t, m, "without the firewall", false)
 	l.on(t, m, putUp)
 	l.knock(t, m, "with the firewall again", true)
-	l.reachesOut(t, m)
 
 	// Taken away, so that those that are there afterwards are new.
 	l.on(t, m, "iptables -t nat -F DOCKER; systemctl restart docker.service")
@@ -116,12 +111,11 @@ func (l *labTest) firewall(t *testing.T) {
 	})
 	l.knock(t, m, "after Docker's restart", true)
 	l.reachesOut(t, m)
-	after := l.toEtcd(t, m)
+	after := strings.Fields(l.on(t, m, "systemctl stop lab-listener.service"+toEtcd))
 	if !slices.ContainsFunc(before, func(port string) bool { return slices.Contains(after, port) }) {
 		t.Errorf("its agent's connections to etcd were %v, and are %v", before, after)
 	}
 	l.allReady(t)
-	l.on(t, m, "systemctl stop lab-listener.service")
 }
 
 // reachesOut has the site's container ask for a page of the server's network: the

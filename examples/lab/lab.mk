@@ -15,8 +15,8 @@ lab-install: ## two machines are installed to their disks, once each, whatever t
 lab-secure: ## a machine with Secure Boot on boots, and joins, by a signed shim and GRUB (root)
 	go test -tags lab -count=1 -timeout 30m -v -run '^TestSecureBoot$$' ./examples/lab
 
-lab-vm: ## virtual machines boot from their own disks, and join by the metadata service, or by a CD (root)
-	go test -tags lab -count=1 -timeout 40m -v -run '^TestVM' ./examples/lab
+lab-vm: ## virtual machines boot from their own disks, join by the metadata service or a CD, and hold their firewall after a restart (root)
+	go test -tags lab -count=1 -timeout 80m -v -run '^TestVM' ./examples/lab
 
 lab-net: ## a machine whose two cards are a bond with a VLAN on it joins, and serves its site by the VLAN alone (root)
 	go test -tags lab -count=1 -timeout 30m -v -run '^TestNetwork$$' ./examples/lab
