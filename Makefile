@@ -71,7 +71,7 @@ bench: ## benchmarks, for benchstat
 # Peers that Debian does not install beside each other, unpacked. ROUNDS says how often each server is run.
 PEERS = $(CURDIR)/$(BUILD)/peers
 ROUNDS ?= 5
-bench-peers: tools ## ours and other servers in turn, as ratios of medians, in one table (root; half an hour)
+bench-peers: tools ## ours and other servers in turn, as ratios of medians, in one table (root; more than an hour)
 	$(call install,nginx-light wrk bsdextrautils)
 	@mkdir -p $(PEERS) && cd $(PEERS) && for p in atftpd tftpd-hpa; do \
 	  test -e usr/share/doc/$$p || { apt-get download -q $$p && dpkg -x $${p}_*.deb . ; } || exit 1; done

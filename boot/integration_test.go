@@ -226,6 +226,10 @@ func (configs) CloudConfig(_ context.Context, m httpboot.Machine) (httpboot.Body
 	return httpboot.Body{Data: []byte("#cloud-config\nhostname: " + m.Host.Name + "\n"), ContentType: "text/cloud-config"}, nil
 }
 
+func (c configs) UserData(ctx context.Context, m httpboot.Machine, _ string) (httpboot.Body, error) {
+	return c.CloudConfig(ctx, m)
+}
+
 func (configs) Text(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
 	return httpboot.Body{Data: []byte("d-i for " + m.Host.Name + "\n"), ContentType: "text/plain"}, nil
 }

@@ -48,7 +48,7 @@ func flatcarArgs(mode cluster.BootMode, t cluster.Target, f Facts) []string {
 	if mode == cluster.BootInstall {
 		told = t.Profile.Install.Config
 	}
-	if told.CloudConfig != "" {
+	if told.ForCloudInit() {
 		return []string{"flatcar.first_boot=1", "cloud-config-url=" + f.CloudConfigURL}
 	}
 	return []string{"flatcar.first_boot=1", "ignition.config.url=" + f.ConfigURL}

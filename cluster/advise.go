@@ -11,8 +11,8 @@ type Advice struct {
 	With Ref // the other document that it comes of, or nothing
 }
 
-// Of reports whether a document is one of those that the advice comes of.
-func (a Advice) Of(r Ref) bool { return r == a.Ref || r == a.With }
+// Of reports whether a document that is given is one of those that the advice comes of.
+func (a Advice) Of(given func(Ref) bool) bool { return given(a.Ref) || given(a.With) }
 
 // Advise returns a secret for a site that is not there, which may come later, or be
 // gone; a port that a site publishes behind a firewall that lets nobody in; a firewall
@@ -72,8 +72,8 @@ func adviseFirewalls(s *Snapshot) (out []Advice) {
 				if key := (behind{t.Profile.Name, p.Host, p.Protocol}); !said[key] {
 					said[key] = true
 					out = append(out, Advice{With: t.Profile.Ref(), Problem: Problem{Ref: site.Ref(), Field: p.field, Message: fmt.Sprintf(
-						"nobody reaches port %d/%s of host %s: firewall: of profile %s lets nobody in; write {ports: [%d]%s} below allow: there",
-						p.Host, p.Protocol, h.Name, t.Profile.Name, p.Host, p.inRule())}})
+						"nobody reaches port %d/%s of host %s: firewall: of profile %s lets nobody in; write {%s} below allow: there",
+						p.Host, p.Protocol, h.Name, t.Profile.Name, opening(p))}})
 				}
 			}
 		}
@@ -81,18 +81,19 @@ func adviseFirewalls(s *Snapshot) (out []Advice) {
 	return out
 }
 
+// opening is the rule that lets everybody reach a port.
+func opening(p publishedPort) string {
+	rule := fmt.Sprintf("ports: [%d]", p.Host)
+	if of := Protocol(p.Protocol); of != TCP {
+		rule += ", protocol: " + string(of)
+	}
+	return rule
+}
+
 // publishedPort is one that others than the host itself may want to reach.
 type publishedPort struct {
 	Port
 	field string
-}
-
-// inRule is what a rule for the port says beside its number.
-func (p publishedPort) inRule() string {
-	if p.Protocol == string(TCP) {
-		return ""
-	}
-	return ", protocol: " + p.Protocol
 }
 
 func (d *Site) published() (out []publishedPort) {

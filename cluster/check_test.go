@@ -97,6 +97,7 @@ func bad(t *testing.T) []Document {
 		&Image{Meta: named("unpinned"), Stream: "fedora-coreos/stable"},
 		&Image{Meta: named("odd"), Stream: "debian/stable", Release: "../x", Mirror: "mirror.example.org", Kernel: File{URL: "file:///k"}, Disk: &File{URL: "http://x/d"}},
 		&Profile{Meta: named("unread"), Image: "unpinned", Boot: BootInstall, Install: &Installation{Device: "/dev/sda", Config: Config{CloudConfig: "a\n"}}, Config: Config{CloudConfig: "a\n"}},
+		&Profile{Meta: named("partly"), Image: "flatcar", Config: Config{CloudParts: []string{"#!/bin/sh\n", ""}}},
 		&Image{Meta: named("released"), Release: "1", Mirror: "http://x", Kernel: File{URL: "file:///k"}},
 		&Profile{Meta: named("typo"), Image: "nodes"},
 		&Group{Meta: named("admitting"), Profile: "p", Match: Match{MAC: "02:0a", Labels: map[string]string{"a": "b"}}, Admit: 5},

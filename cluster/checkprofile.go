@@ -32,11 +32,14 @@ func (c *checker) readBy(p *Profile) {
 		return
 	}
 	os := d.(*Image).OS()
-	if os == FedoraCoreOS && p.Config.CloudConfig != "" {
-		c.add("config.cloud_config", "is not read by Fedora CoreOS, which image %s is: write butane:", p.Image)
+	if os == FedoraCoreOS && p.Config.ForCloudInit() {
+		c.add(cloudField("config", p.Config), "is not read by Fedora CoreOS, which image %s is: write butane:", p.Image)
 	}
-	if os != "" && p.Install != nil && p.Install.Config.CloudConfig != "" {
-		c.add("install.config.cloud_config", "is not read by the installer of image %s: write butane:", p.Image)
+	if os == Flatcar && len(p.Config.CloudParts) > 0 {
+		c.add("config.cloud_parts", "is not read by coreos-cloudinit, which image %s has: write cloud_config: with coreos: in it, or butane:", p.Image)
+	}
+	if os != "" && p.Install != nil && p.Install.Config.ForCloudInit() {
+		c.add(cloudField("install.config", p.Install.Config), "is not read by the installer of image %s: write butane:", p.Image)
 	}
 }
 
@@ -47,9 +50,24 @@ func (c *checker) config(field string, g Config) {
 			set++
 		}
 	}
-	if set > 1 {
-		c.add(field, "has more than one of butane, ignition, cloud_config and text; keep one")
+	if len(g.CloudParts) > 0 {
+		set++
 	}
+	if set > 1 {
+		c.add(field, "has more than one of butane, ignition, cloud_config, cloud_parts and text; keep one")
+	}
+	for i, part := range g.CloudParts {
+		if part == "" {
+			c.add(fmt.Sprintf("%s.cloud_parts[%d]", field, i), "is empty; take it out")
+		}
+	}
+}
+
+func cloudField(field string, g Config) string {
+	if len(g.CloudParts) > 0 {
+		return field + ".cloud_parts"
+	}
+	return field + ".cloud_config"
 }
 
 func (c *checker) installation(p *Profile) {

@@ -104,13 +104,13 @@ func TestAdviseOfClosedPorts(t *testing.T) {
 	}
 	for i, want := range []string{
 		"site www: services.front.ports[1]: nobody reaches port 80/tcp of host web1: firewall: of profile web lets nobody in",
-		"site www: services.front.ports[2]: nobody reaches port 443/udp of host web1: firewall: of profile web lets nobody in; write {ports: [443], protocol: udp}",
+		"site www: services.front.ports[2]: nobody reaches port 443/udp of host web1: firewall: of profile web lets nobody in; write {ports: [443], protocol: udp} below",
 	} {
 		if !strings.HasPrefix(advice[i].String(), want) {
 			t.Errorf("got %s, want %s", advice[i], want)
 		}
 		for _, r := range []Ref{{KindSite, "www"}, {KindProfile, "web"}} { // whichever is changed
-			if !advice[i].Of(r) {
+			if !advice[i].Of(func(given Ref) bool { return given == r }) {
 				t.Errorf("%s is not told to whom applies %s", advice[i], r)
 			}
 		}

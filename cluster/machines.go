@@ -172,9 +172,19 @@ const (
 type Config struct {
 	Butane      string `json:"butane,omitempty"`       // a Butane config (YAML): a file beside the manifest, or the text; a template
 	Ignition    string `json:"ignition,omitempty"`     // an Ignition v3 config (JSON), likewise
-	CloudConfig string `json:"cloud_config,omitempty"` // a #cloud-config, likewise
+	CloudConfig string `json:"cloud_config,omitempty"` // a #cloud-config, or a MIME message of several parts for cloud-init, likewise
 	Text        string `json:"text,omitempty"`         // what another system's installer reads (a preseed, a kickstart, an autoinstall), likewise; {{ .TextURL }} in args
+
+	CloudParts []string `json:"cloud_parts,omitempty"` // several parts for cloud-init: #cloud-config, scripts (#!), #cloud-boothook, ## template: jinja, #include, #part-handler; likewise
 }
+
+// IsZero reports whether nothing is said.
+func (c Config) IsZero() bool {
+	return c.Butane == "" && c.Ignition == "" && c.CloudConfig == "" && c.Text == "" && len(c.CloudParts) == 0
+}
+
+// ForCloudInit reports whether it is a #cloud-config, or several parts.
+func (c Config) ForCloudInit() bool { return c.CloudConfig != "" || len(c.CloudParts) > 0 }
 
 // Includes are texts that templates may name, each by its name.
 type Includes map[string]string

@@ -103,6 +103,7 @@ type Token struct {
 	After   Revision   `json:"after"` // of the host's introduction before: the next one ends this token too
 	Used    time.Time  `json:"used,omitzero"`
 	UsedBy  netip.Addr `json:"used_by,omitzero"`
+	Revoked time.Time  `json:"revoked,omitzero"` // by an operator
 }
 
 // Userdata is what the store keeps of userdata: a pointer to a host's config that an

@@ -13,8 +13,11 @@ import (
 // systemUnits is where an operator's units are.
 const systemUnits = "/etc/systemd/system/"
 
-// inCloud reports what an operator's #cloud-config writes itself.
+// inCloud reports what an operator's #cloud-config writes itself, or one of several.
 func (e *cloudEditor) inCloud(what, name string) bool {
+	if slices.ContainsFunc(e.others, func(o *cloudEditor) bool { return o.inCloud(what, name) }) {
+		return true
+	}
 	list := func(m *yaml.Node, key string) []*yaml.Node {
 		if m == nil {
 			return nil
@@ -60,9 +63,13 @@ func (e *cloudEditor) addUsers(users []cluster.CommonUser) {
 	if len(users) == 0 {
 		return
 	}
-	_, there := e.find(e.root, "users")
+	has := func(e *cloudEditor) bool {
+		_, users := e.find(e.root, "users")
+		return users != nil
+	}
+	there := has(e) || slices.ContainsFunc(e.others, has)
 	list := e.list(e.root, "users")
-	if there == nil && !e.coreos {
+	if !there && !e.coreos {
 		list.Content = append(list.Content, scalar("default")) // which a list of users would take away
 	}
 	for _, u := range users {

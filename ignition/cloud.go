@@ -24,6 +24,7 @@ type cloudDocument struct {
 	metaData []byte
 	coreos   bool   // coreos-cloudinit reads it
 	written  bool   // the operator wrote it; else it says what is said for every language
+	message  bool   // it is a MIME message of several parts
 	network  []byte // nil when the profile says nothing of it
 }
 
@@ -69,13 +70,23 @@ func metaData(h *cluster.Host) []byte {
 // compileCloud makes the #cloud-config, or the Problems that there are with it.
 func (c *Config) compileCloud(in *Input, agentConfig []byte, added *additions) []Problem {
 	config, prefix := in.templates()
+	if len(config.CloudParts) > 0 {
+		return c.compileParts(in, agentConfig, added)
+	}
 	t := newText(in.Target.Profile, prefix+cloudField, config.CloudConfig)
-	if config == (cluster.Config{}) {
+	if config.IsZero() {
 		t.source = cloudHeader + "\n"
 	}
 	rendered, at, problems := render(t, in.data())
 	if problems != nil {
 		return problems
+	}
+	if isMessage(rendered) {
+		parts, problems := messageParts(t, rendered, at)
+		if problems != nil {
+			return problems
+		}
+		return c.joinParts(in, agentConfig, added, t, parts)
 	}
 	e := &cloudEditor{text: t, at: at}
 	if e.parse(rendered); e.coreos && len(e.problems) == 0 {
@@ -88,16 +99,23 @@ func (c *Config) compileCloud(in *Input, agentConfig []byte, added *additions) [
 		return e.problems
 	}
 	body, err := e.encode()
-	if err == nil {
-		c.cloud = &cloudDocument{metaData: metaData(in.Target.Host), coreos: e.coreos, written: config.CloudConfig != ""}
-		if added.Network != nil && !e.coreos {
-			c.cloud.network = added.Network.CloudInit()
-		}
-		c.cloud.pieces, err = split(body, holeToken)
-	}
 	if err != nil {
 		return []Problem{t.problem(0, "", "%v", err)}
 	}
+	return c.sealCloud(in, added, t, body, &cloudDocument{coreos: e.coreos, written: config.CloudConfig != ""})
+}
+
+// sealCloud keeps what cloud-init or coreos-cloudinit is told.
+func (c *Config) sealCloud(in *Input, added *additions, t text, body []byte, d *cloudDocument) []Problem {
+	d.metaData = metaData(in.Target.Host)
+	if added.Network != nil && !d.coreos {
+		d.network = added.Network.CloudInit()
+	}
+	var err error
+	if d.pieces, err = split(body, holeToken); err != nil {
+		return []Problem{t.problem(0, "", "%v", err)}
+	}
+	c.cloud = d
 	return nil
 }
 
@@ -110,6 +128,9 @@ type cloudEditor struct {
 	root     *yaml.Node // a mapping
 	coreos   bool       // it is for coreos-cloudinit, not for cloud-init
 	problems []Problem
+
+	edited bool           // something of pilotlight's was put in, of one of several
+	others []*cloudEditor // the operator's, where this is pilotlight's own, which is merged behind them
 }
 
 func (e *cloudEditor) refuse(n *yaml.Node, where, format string, args ...any) {
@@ -240,9 +261,14 @@ func (e *cloudEditor) addOwn(in *Input, agentConfig []byte, added *additions) {
 }
 
 func (e *cloudEditor) addHostname(name string) {
-	if k, v := e.find(e.root, "hostname"); v == nil {
+	if _, v := e.find(e.root, "hostname"); v == nil {
 		e.root.Content = append(e.root.Content, scalar("hostname"), scalar(name))
-	} else if v.Value != name {
+	}
+	e.checkHostname(name)
+}
+
+func (e *cloudEditor) checkHostname(name string) {
+	if k, v := e.find(e.root, "hostname"); v != nil && v.Value != name {
 		e.refuse(k, "hostname", "pilotlight names the host %s: take it out, or change the host's name:", name)
 	}
 	if k, v := e.find(e.root, "fqdn"); v != nil && v.Value != name && !strings.HasPrefix(v.Value, name+".") {
@@ -287,17 +313,8 @@ func (e *cloudEditor) valueOf(m *yaml.Node, key string) string {
 
 // addFiles adds what pilotlight writes and the host's first boot needs.
 func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
+	e.checkFiles(p)
 	list := e.list(e.root, "write_files")
-	own := append(p.paths(), FetchFile)
-	if p.ca != "" {
-		own = append(own, caFile)
-	}
-	for i, f := range list.Content {
-		at := path.Clean(e.valueOf(f, "path"))
-		if slices.ContainsFunc(own, func(o string) bool { return overlaps(o, at, true) }) {
-			e.refuse(f, fmt.Sprintf("write_files.%d", i), "%s is written by pilotlight: take it out of the config%s", at, instead(at))
-		}
-	}
 	if p.installed != "" {
 		list.Content = append(list.Content,
 			cloudFile(InstalledFile, "0755", literal(p.installed)),
@@ -317,6 +334,24 @@ func (e *cloudEditor) addFiles(p part, agentConfig []byte) {
 	if !e.coreos {
 		list.Content = append(list.Content,
 			cloudFile(unitFile, "0644", literal(fetchingUnit())))
+	}
+}
+
+// checkFiles refuses files that pilotlight writes.
+func (e *cloudEditor) checkFiles(p part) {
+	_, list := e.find(e.root, "write_files")
+	if list == nil {
+		return
+	}
+	own := append(p.paths(), FetchFile)
+	if p.ca != "" {
+		own = append(own, caFile)
+	}
+	for i, f := range list.Content {
+		at := path.Clean(e.valueOf(f, "path"))
+		if slices.ContainsFunc(own, func(o string) bool { return overlaps(o, at, true) }) {
+			e.refuse(f, fmt.Sprintf("write_files.%d", i), "%s is written by pilotlight: take it out of the config%s", at, instead(at))
+		}
 	}
 }
 

@@ -21,11 +21,6 @@ type additions struct {
 	Network *netplan.Config // nil: as the system does
 }
 
-// none reports whether there are none.
-func (a *additions) none() bool {
-	return len(a.Users)+len(a.Files)+len(a.Units) == 0 && a.Network == nil
-}
-
 // addedFile is a file, and the field of the profile that it comes from.
 type addedFile struct {
 	cluster.CommonFile
@@ -186,7 +181,7 @@ func (a *additions) twice(add func(field, format string, args ...any)) {
 			continue // it is only restarted
 		}
 		if first, ok := units[u.Name]; ok {
-			add(first, also, u.Name, u.field)
+			add(u.field, also, u.Name, first)
 		}
 		units[u.Name] = u.field
 		if of, ok := files[systemUnits+u.Name]; ok && (u.Contents != "" || u.Mask) {

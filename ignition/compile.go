@@ -37,17 +37,16 @@ func compile(in Input, shapeOf shaper) (*Config, error) {
 	if slices.ContainsFunc(problems, Problem.fatal) {
 		added = new(additions) // what else is wrong is told all the same
 	}
-	// A profile without any config gets an Ignition config of pilotlight's own, and
-	// what it says for every language in a #cloud-config too, where its system may
-	// read that.
-	either := config == cluster.Config{} && (in.Target.Image == nil || in.Target.Image.OS() == "")
-	if config.CloudConfig != "" || either && !added.none() {
+	// A profile without any config gets one of pilotlight's own, for Ignition, and as a
+	// #cloud-config too where its system may read that.
+	either := config.IsZero() && (in.Target.Image == nil || in.Target.Image.OS() == "")
+	if config.ForCloudInit() || either {
 		problems = append(problems, c.compileCloud(&in, agentConfig, added)...)
 	}
 	if config.Text != "" {
 		problems = append(problems, c.compileText(&in)...)
 	}
-	if config.Butane != "" || config.Ignition != "" || config.CloudConfig == "" {
+	if config.Butane != "" || config.Ignition != "" || !config.ForCloudInit() {
 		problems = append(problems, c.compileIgnition(&in, agentConfig, added, shapeOf)...)
 	}
 	if in.Installer == nil && in.Target.Profile.Generic != "" {

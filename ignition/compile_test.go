@@ -244,7 +244,9 @@ func TestErrNoConfig(t *testing.T) {
 	if v := onlyCloud.Versions(); v != nil {
 		t.Errorf("versions %v", v)
 	}
-	none := mustCompile(t, testInput(cluster.Config{}))
+	in := testInput(cluster.Config{})
+	in.Target.Image = &cluster.Image{Meta: cluster.Meta{Name: "i"}, Stream: "fedora-coreos/stable"} // which does not read the other
+	none := mustCompile(t, in)
 	if b, err := none.CloudConfig(testToken); !errors.Is(err, ErrNoConfig) || b != nil {
 		t.Errorf("got %q, %v", b, err)
 	}

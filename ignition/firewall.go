@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pilotlight/pilotlight/cluster"
-	"github.com/pilotlight/pilotlight/ignition/netplan"
 )
 
 // Where a host's firewall is, and what puts it up.
@@ -18,8 +18,8 @@ const (
 
 // firewallUnitText puts the firewall up before the network is, and before anything
 // that listens; and behind the distribution's own, which begins by throwing every
-// table away (Debian's /etc/nftables.conf). The agent does not start without it: a host whose firewall is
-// broken is missed rather than open.
+// table away (Debian's /etc/nftables.conf). The agent does not start without it: a
+// host whose firewall is broken is missed rather than open.
 const firewallUnitText = `[Unit]
 Description=Firewall of pilotlight
 DefaultDependencies=no
@@ -41,8 +41,9 @@ RequiredBy=` + AgentUnit + `
 `
 
 func (a *additions) addFirewall(p *cluster.Profile, f *cluster.Firewall) {
-	a.Files = append(a.Files, addedFile{cluster.CommonFile{Path: FirewallFile, Mode: "0644", Contents: nftables(p.Name, f, dockerish(a.Network))}, "firewall"})
-	a.Units = append(a.Units, addedUnit{cluster.CommonUnit{Name: FirewallUnit, Enabled: true, Contents: firewallUnitText}, "firewall"})
+	a.Files = append(a.Files, addedFile{cluster.CommonFile{Path: FirewallFile, Mode: "0644", Contents: nftables(p.Name, f, a.Network.Names())}, "firewall"})
+	// Before the profile's own, which cloud-init starts one after the other.
+	a.Units = append([]addedUnit{{cluster.CommonUnit{Name: FirewallUnit, Enabled: true, Contents: firewallUnitText}, "firewall"}}, a.Units...)
 }
 
 // nftables is a firewall as nft reads it. It is a table of its own, put in place
@@ -54,7 +55,7 @@ func (a *additions) addFirewall(p *cluster.Profile, f *cluster.Firewall) {
 // one. Accepting here leaves it to Docker's own tables, dropping is the end
 // (nftables, "Configuring chains": a drop ends, an accept only a chain).
 //
-// own are interfaces that would be taken for Docker's by their names.
+// The host's own interfaces are none of Docker's, whatever they are called.
 func nftables(profile string, f *cluster.Firewall, own []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, nftHead, profile)
@@ -71,11 +72,8 @@ func nftables(profile string, f *cluster.Firewall, own []string) string {
 	b.WriteString("\t}\n\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n")
 	b.WriteString("\t\tct state established,related accept\n\t\tct state invalid drop\n")
 	b.WriteString(trusted)
-	others := ""
-	if len(own) > 0 {
-		others = fmt.Sprintf(`iifname != { "%s" } `, strings.Join(own, `", "`))
-	}
-	fmt.Fprintf(&b, nftForward, others)
+	b.WriteString(fromContainers(own))
+	b.WriteString("\t\tct status dnat jump allowed\n")
 	b.WriteString("\t}\n}\n")
 	return b.String()
 }
@@ -98,23 +96,28 @@ const nftInput = `		icmp type { echo-request, destination-unreachable, time-exce
 		jump allowed
 `
 
-// nftForward: containers may go out, and what was meant for a published port has
-// been rewritten by then.
-const nftForward = `		iifname "docker0" accept
-		iifname "docker_gwbridge" accept
-		%siifname "br-*" accept
-		ct status dnat jump allowed
-`
+// dockers are Docker's bridges, its networks' last.
+var dockers = []string{"docker0", "docker_gwbridge", "br-*"}
 
-// dockerish are the host's own interfaces that are named as Docker names its bridges,
-// which have 12 digits behind the hyphen. nft knows no such pattern.
-func dockerish(n *netplan.Config) (out []string) {
-	for _, name := range n.Names() {
-		if strings.HasPrefix(name, "br-") {
-			out = append(out, name)
+// fromContainers lets containers out. What was meant for a published port has been
+// rewritten by then, and comes after it.
+func fromContainers(own []string) string {
+	var b strings.Builder
+	for _, name := range dockers {
+		var but []string
+		prefix, pattern := strings.CutSuffix(name, "*")
+		for _, o := range own {
+			if o == name || pattern && strings.HasPrefix(o, prefix) {
+				but = append(but, strconv.Quote(o))
+			}
 		}
+		fmt.Fprintf(&b, "\t\tiifname %q", name)
+		if len(but) > 0 {
+			fmt.Fprintf(&b, " iifname != { %s }", strings.Join(but, ", "))
+		}
+		b.WriteString(" accept\n")
 	}
-	return out
+	return b.String()
 }
 
 func trustedLines(names []string) string {

@@ -17,7 +17,8 @@ func TestFirewallKnowsTheHostsOwnBridges(t *testing.T) {
 		network string
 		want    []string
 	}{
-		{in.Target.Profile.NetworkConfig, []string{`iifname "docker0" accept`, `iifname "docker_gwbridge" accept`, `iifname != { "br-lan", "br-one" } iifname "br-*" accept`}},
+		{in.Target.Profile.NetworkConfig, []string{`iifname "docker0" accept`, `iifname "docker_gwbridge" accept`, `iifname "br-*" iifname != { "br-lan", "br-one" } accept`}},
+		{strings.ReplaceAll(in.Target.Profile.NetworkConfig, "br-lan", "docker0"), []string{`iifname "docker0" iifname != { "docker0" } accept`, `iifname "br-*" iifname != { "br-one" } accept`}},
 		{cluster.StaticNetwork, []string{`iifname "docker0" accept`, `iifname "br-*" accept`}},
 		{"", []string{`iifname "docker0" accept`, `iifname "br-*" accept`}},
 	} {

@@ -65,17 +65,22 @@ func TestInstallerCloudConfig(t *testing.T) {
 
 // A mistake is where it is: in install.config, not in config.
 func TestInstallerMistakes(t *testing.T) {
-	for config, want := range map[cluster.Config]string{
-		{Butane: "variant: fcos\nversion: 1.4.0\nnonsense: 1\n"}:                                                "install.config.butane",
-		{Butane: "{{ .Variables.nothing }}"}:                                                                    "install.config.butane",
-		{Butane: "variant: fcos\nversion: 1.4.0\nstorage: {files: [{path: " + cluster.InstallTokenFile + "}]}"}: "install.config.butane",
-		{Ignition: "{}"}:                 "install.config.ignition",
-		{CloudConfig: "packages: [x]\n"}: "install.config.cloud_config",
+	for want, configs := range map[string][]cluster.Config{
+		"install.config.butane": {
+			{Butane: "variant: fcos\nversion: 1.4.0\nnonsense: 1\n"},
+			{Butane: "{{ .Variables.nothing }}"},
+			{Butane: "variant: fcos\nversion: 1.4.0\nstorage: {files: [{path: " + cluster.InstallTokenFile + "}]}"},
+		},
+		"install.config.ignition":       {{Ignition: "{}"}},
+		"install.config.cloud_config":   {{CloudConfig: "packages: [x]\n"}},
+		"install.config.cloud_parts[1]": {{CloudParts: []string{"#!/bin/sh\n", "packages: [x]\n"}}},
 	} {
-		_, err := Compile(installerInput(config))
-		var bad *Error
-		if !errors.As(err, &bad) || !strings.HasPrefix(bad.Problems[0].Field, want) {
-			t.Errorf("%+v: %v, want one at %s", config, err, want)
+		for _, config := range configs {
+			_, err := Compile(installerInput(config))
+			var bad *Error
+			if !errors.As(err, &bad) || !strings.HasPrefix(bad.Problems[0].Field, want) {
+				t.Errorf("%+v: %v, want one at %s", config, err, want)
+			}
 		}
 	}
 	in := installerInput(cluster.Config{})

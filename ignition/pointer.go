@@ -62,7 +62,31 @@ func (c *Config) Pointed(l Language, spec, token string) (body []byte, contentTy
 		return body, ContentType, err
 	}
 	body, err = c.CloudConfig(token)
-	return body, CloudConfigType, err
+	return body, c.CloudType(), err
+}
+
+// Whole reports whether the config cannot be fetched by a Pointer in a language, and is
+// given whole in its place: cloud-init's part handlers take one #cloud-config.
+func (c *Config) Whole(l Language) bool {
+	return l == LanguageCloudInit && c.cloud != nil && c.cloud.message
+}
+
+// CloudType is what CloudConfig is served as.
+func (c *Config) CloudType() string {
+	if c.cloud != nil && c.cloud.message {
+		return MultipartType
+	}
+	return CloudConfigType
+}
+
+// LanguageFor returns in which language the config is for a client with an Accept
+// header, where it is in two: Ignition says that it is Ignition.
+func (c *Config) LanguageFor(accept string) Language {
+	all := c.Languages()
+	if len(all) == 2 && all[0] == LanguageIgnition && !strings.Contains(strings.ToLower(accept), ContentType) {
+		return all[1]
+	}
+	return all[0]
 }
 
 // Pointer is what a machine that does not boot from the network is given in the

@@ -226,10 +226,16 @@ func textsOf(p *cluster.Profile) []text {
 }
 
 func configTexts(p *cluster.Profile, prefix string, c cluster.Config) []text {
-	return []text{
+	var parts []text
+	for i, part := range c.CloudParts {
+		if !isJinja(part) {
+			parts = append(parts, newText(p, partField(prefix, i), part))
+		}
+	}
+	return append(parts, []text{
 		newText(p, prefix+butaneField, c.Butane), newText(p, prefix+ignitionField, c.Ignition),
 		newText(p, prefix+cloudField, c.CloudConfig), newText(p, prefix+textField, c.Text),
-	}
+	}...)
 }
 
 // everyMissing goes on after a missing variable as if it were there, until the

@@ -193,7 +193,7 @@ func FuzzTemplate(f *testing.F) {
 	f.Add("variant: fcos\nversion: 1.5.0\nstorage: {files: [{path: {{ .Variables.motd }}}]}")
 	f.Fuzz(func(t *testing.T, source string) {
 		for _, config := range []cluster.Config{{Butane: source}, {Ignition: source}, {CloudConfig: source}} {
-			if config == (cluster.Config{}) {
+			if config.IsZero() {
 				continue
 			}
 			c, err := Compile(testInput(config))

@@ -47,7 +47,7 @@ func (c *Config) Told() []Told {
 			add(ToldText, TextType, body, err)
 		default:
 			body, err := c.RenderCloudConfig()
-			add(ToldCloudConfig, CloudConfigType, body, err)
+			add(ToldCloudConfig, c.CloudType(), body, err)
 		}
 	}
 	add(ToldNetworkConfig, "text/yaml", c.NetworkConfig(), nil)

@@ -194,3 +194,53 @@ storage:
 		t.Errorf("served as %v", got)
 	}
 }
+
+// TestEveryVersionOfEveryExample: each example, asked for in each version as each
+// client asks, is all there, or it is said which field needs which version.
+func TestEveryVersionOfEveryExample(t *testing.T) {
+	for _, path := range goldenFiles(t) {
+		config := goldenConfig(t, path)
+		if config.CloudConfig != "" {
+			continue
+		}
+		c := mustCompile(t, testInput(config))
+		may := c.Versions()
+		for minor, s := range specs {
+			for _, accept := range []string{ContentType + ";version=" + s.version, ContentType + ";version=" + s.version + ", */*;q=0.1"} {
+				body, err := c.Ignition(accept, testToken)
+				if !slices.Contains(may, s.version) {
+					var u *UnsupportedError
+					if !errors.As(err, &u) || body != nil || u.Asked != s.version || len(u.Needs) == 0 || u.Needs[0].Field == "" || u.Needs[0].Version <= s.version {
+						t.Errorf("%s, %s: got %d bytes, %v", path, accept, len(body), err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Errorf("%s, %s: %v", path, accept, err)
+					continue
+				}
+				r := readAs(minor, body)
+				var want map[string]any
+				if err := json.Unmarshal(body, &want); err != nil {
+					t.Fatal(err)
+				}
+				back, err := json.Marshal(r.config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got map[string]any
+				if err := json.Unmarshal(back, &got); err != nil {
+					t.Fatal(err)
+				}
+				prune(got)
+				lost := map[string]string{}
+				if compareTrees("", want, got, lost); r.err != nil || len(lost) > 0 || !strings.Contains(string(body), `"version": "`+s.version+`"`) {
+					t.Errorf("%s, %s: %v, lost %v", path, accept, r.err, lost)
+				}
+			}
+		}
+		if len(may) == 0 {
+			t.Errorf("%s is served to nobody", path)
+		}
+	}
+}

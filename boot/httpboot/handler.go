@@ -51,10 +51,11 @@ type Body struct {
 type Configs interface {
 	Ignition(ctx context.Context, m Machine, accept string) (Body, error)
 	CloudConfig(ctx context.Context, m Machine) (Body, error)
-	NetworkConfig(ctx context.Context, m Machine) (Body, error) // no data where nothing is said of the network
-	Text(ctx context.Context, m Machine) (Body, error)          // what another system's installer reads
-	Setup(ctx context.Context, m Machine) (Body, error)         // a program that makes a system the host
-	Generic(ctx context.Context, m Machine) (Body, error)       // which has no token in it
+	UserData(ctx context.Context, m Machine, accept string) (Body, error) // one of the two, whichever the profile and the client are for
+	NetworkConfig(ctx context.Context, m Machine) (Body, error)           // no data where nothing is said of the network
+	Text(ctx context.Context, m Machine) (Body, error)                    // what another system's installer reads
+	Setup(ctx context.Context, m Machine) (Body, error)                   // a program that makes a system the host
+	Generic(ctx context.Context, m Machine) (Body, error)                 // which has no token in it
 }
 
 // Files opens the files of images.

@@ -54,6 +54,12 @@ func (c *configs) NetworkConfig(_ context.Context, m httpboot.Machine) (httpboot
 	return httpboot.Body{Data: []byte("version: 2\n"), ContentType: "text/yaml"}, nil
 }
 
+func (c *configs) UserData(_ context.Context, m httpboot.Machine, accept string) (httpboot.Body, error) {
+	c.made.Add(1)
+	c.last = m
+	return httpboot.Body{Data: fmt.Appendf(nil, "user-data of %s for %s\n", m.Host.Name, accept), ContentType: "text/cloud-config"}, nil
+}
+
 func (c *configs) CloudConfig(_ context.Context, m httpboot.Machine) (httpboot.Body, error) {
 	c.made.Add(1)
 	return httpboot.Body{Data: []byte("#cloud-config\n# " + m.Host.Name + "\n"), ContentType: "text/cloud-config"}, c.err

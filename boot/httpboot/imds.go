@@ -52,9 +52,9 @@ func (h *Handler) Metadata() http.Handler {
 	return mux
 }
 
-// asker finds the machine that has the address from which a request came. Whom
-// nothing is known of is told that there is nothing; a machine that may become a
-// host is told to ask again.
+// asker finds the machine that has the address from which a request came. Where there
+// is no such service it is told so; a machine that may become a host, or be lent that
+// address, is told to ask again: to Ignition a 404 is an empty config.
 func (h *Handler) asker(r *http.Request) (Machine, cluster.MetadataMode, error) {
 	from := client(r)
 	nothing := func(why string) (Machine, cluster.MetadataMode, error) {
@@ -72,7 +72,7 @@ func (h *Handler) asker(r *http.Request) (Machine, cluster.MetadataMode, error) 
 		lent.MAC, ok = h.Neighbour(from)
 	}
 	if !ok {
-		return nothing("it is lent to nobody")
+		return Machine{}, "", notReady("there is no metadata for %s: it is lent to nobody", from)
 	}
 	at := h.server(r)
 	if at.Addr == boot.MetadataAddress && h.At != nil {
@@ -163,42 +163,13 @@ func (h *Handler) instanceData(w http.ResponseWriter, r *http.Request) error {
 	return send(w, r, Body{Data: []byte(body), ContentType: scriptType})
 }
 
-// language is what a profile's config is written for.
-type language int
-
-const (
-	none language = iota
-	cloudConfig
-	ignitionConfig
-)
-
-func speaks(c cluster.Config) language {
-	switch {
-	case c.CloudConfig != "" || c.Text != "":
-		return cloudConfig
-	case c.Butane != "" || c.Ignition != "":
-		return ignitionConfig
-	}
-	return none
-}
-
-// userData serves the machine's config, in the language of its profile.
+// userData serves the machine's config.
 func (h *Handler) userData(w http.ResponseWriter, r *http.Request, m Machine) error {
-	is := speaks(m.Target.Profile.Config)
-	if is == none {
-		return status(http.StatusNotFound, "profile %s has no config:", m.Target.Profile.Name)
-	}
 	if r.Method != http.MethodGet { // a call may mint a token
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	var body Body
-	var err error
-	if is == cloudConfig {
-		body, err = h.Configs.CloudConfig(r.Context(), m)
-	} else {
-		body, err = h.Configs.Ignition(r.Context(), m, r.Header.Get("Accept"))
-	}
+	body, err := h.Configs.UserData(r.Context(), m, r.Header.Get("Accept"))
 	if err != nil {
 		return err
 	}

@@ -53,9 +53,7 @@ func metadataOf(m *Machine) leaves {
 		"meta-data/local-hostname": host.Name,
 		"meta-data/local-ipv4":     m.Address.String(),
 		"meta-data/mac":            m.Identity.MAC.String(),
-	}
-	if speaks(m.Target.Profile.Config) != none {
-		out["user-data"] = "" // it is listed; Handler.userData serves it
+		"user-data":                "", // it is listed; Handler.userData serves it
 	}
 	card := "meta-data/network/interfaces/macs/" + m.Identity.MAC.String() + "/"
 	for name, value := range map[string]string{

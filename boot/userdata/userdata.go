@@ -4,9 +4,12 @@
 package userdata
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -56,6 +59,38 @@ const (
 // Most is how long userdata may be: EC2's limit, which is the lowest, before base64.
 const Most = 16384
 
+// mostGCE is the limit of Google's, of a value of an instance's metadata.
+const mostGCE = 256 << 10
+
+// most is how long userdata may be in a place, and whether it may be packed there: by
+// gzip, which cloud-init unpacks. Pointers are far shorter.
+func (p Place) most(l Language) (bytes int, packs bool) {
+	if l == CloudInit {
+		switch p {
+		case GCE:
+			return mostGCE, false // which takes text only
+		case NoCloudISO, Raw:
+			return math.MaxInt, false
+		}
+	}
+	return Most, l == CloudInit
+}
+
+func pack(text []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(text); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
 // Seed is what a machine is given.
 type Seed struct {
 	Host       string
@@ -89,14 +124,22 @@ func (p Place) Encode(s Seed) ([]byte, error) {
 	if err := p.Check(s.Language); err != nil {
 		return nil, err
 	}
-	if len(s.Pointer) > Most {
-		return nil, fmt.Errorf("userdata of host %s has %d bytes, and %d is the most that a cloud takes", s.Host, len(s.Pointer), Most)
+	most, packs := p.most(s.Language)
+	packed := len(s.Pointer) > most && packs
+	if packed {
+		var err error
+		if s.Pointer, err = pack(s.Pointer); err != nil {
+			return nil, fmt.Errorf("pack the userdata of host %s: %w", s.Host, err)
+		}
+	}
+	if len(s.Pointer) > most {
+		return nil, fmt.Errorf("userdata of host %s has %d bytes, and %d is the most that %s takes: take --for nocloud-iso, or have the machine fetch what is long", s.Host, len(s.Pointer), most, p)
 	}
 	switch p {
 	case EC2, GCE, QEMU, Raw:
 		return s.Pointer, nil
 	case VSphere:
-		return s.guestinfo()
+		return s.guestinfo(packed)
 	case NoCloudISO:
 		return s.iso()
 	}
@@ -110,7 +153,7 @@ func (s Seed) metaData() []byte {
 
 // guestinfo are lines of a .vmx file, the keys of which the machine reads through
 // VMware's tools.
-func (s Seed) guestinfo() ([]byte, error) {
+func (s Seed) guestinfo(packed bool) ([]byte, error) {
 	var b strings.Builder
 	put := func(key string, value []byte) {
 		fmt.Fprintf(&b, "%s = %q\n%s.encoding = \"base64\"\n", key, base64.StdEncoding.EncodeToString(value), key)
@@ -132,6 +175,9 @@ func (s Seed) guestinfo() ([]byte, error) {
 		}
 		put("guestinfo.metadata", text)
 		put("guestinfo.userdata", s.Pointer)
+		if packed {
+			return []byte(strings.Replace(b.String(), "userdata.encoding = \"base64\"", "userdata.encoding = \"gzip+base64\"", 1)), nil
+		}
 	}
 	return []byte(b.String()), nil
 }

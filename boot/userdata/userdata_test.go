@@ -2,8 +2,11 @@ package userdata
 
 import (
 	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
 	"encoding/base64"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -128,5 +131,57 @@ func TestRefuses(t *testing.T) {
 	}
 	if err := Raw.Check("the installer of another system"); err == nil {
 		t.Error("a language that nobody knows")
+	}
+}
+
+// TestPacks: what is longer than a place takes is packed where cloud-init reads it, and
+// what is too long all the same is refused.
+func TestPacks(t *testing.T) {
+	s := seed(CloudInit)
+	s.Pointer = bytes.Repeat([]byte("much of the same "), 2000)
+	unpack := func(b []byte) string {
+		r, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	for _, p := range []Place{EC2, VSphere, GCE, Raw} {
+		out, err := p.Encode(s)
+		if err != nil {
+			t.Errorf("%s: %v", p, err)
+			continue
+		}
+		got := string(out)
+		switch p {
+		case EC2:
+			got = unpack(out)
+		case VSphere:
+			m := regexp.MustCompile(`(?m)^guestinfo.userdata = "(.*)"\nguestinfo.userdata.encoding = "gzip\+base64"$`).FindStringSubmatch(got)
+			if m == nil {
+				t.Fatalf("%s", got)
+			}
+			raw, err := base64.StdEncoding.DecodeString(m[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = unpack(raw)
+		}
+		if got != string(s.Pointer) {
+			t.Errorf("%s: it is not what went in: %.100q", p, got)
+		}
+	}
+	for n := uint64(0); len(s.Pointer) < 1<<20; n++ {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%d", n))
+		s.Pointer = append(s.Pointer, sum[:]...)
+	}
+	for _, p := range []Place{EC2, VSphere, GCE} {
+		if out, err := p.Encode(s); out != nil || err == nil || !strings.Contains(err.Error(), "take --for nocloud-iso") {
+			t.Errorf("%s: %v", p, err)
+		}
 	}
 }

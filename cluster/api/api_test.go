@@ -370,7 +370,7 @@ func TestMachinesAndRecords(t *testing.T) {
 	if _, err := c.Explain(ctx, "none"); !errors.As(err, &status) || status.Status != http.StatusNotFound {
 		t.Error(err)
 	}
-	if body, err := c.Render(ctx, RenderRequest{Host: "web1", Accept: "a/b; c=d", Installer: true, Pointer: true}); err != nil || string(body) != "web1's installer, where it is, for a/b; c=d" {
+	if body, err := c.Render(ctx, RenderRequest{Host: "web1", Accept: "a/b; c=d"}); err != nil || string(body) != "web1 for a/b; c=d" {
 		t.Errorf("%s, %v", body, err)
 	}
 	must(t, r.store.SaveBoot(ctx, cluster.Boot{ID: "1", Host: "web1"}))

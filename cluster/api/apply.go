@@ -25,6 +25,10 @@ type Applier struct {
 	// the documents in which there are mistakes already. It may be nil.
 	Verify func(next *cluster.Snapshot, wrong map[cluster.Ref]bool) []cluster.Problem
 
+	// Advise finds what cluster.Advise cannot know, of documents that are given. It may
+	// be nil.
+	Advise func(next *cluster.Snapshot, given func(cluster.Ref) bool) []cluster.Problem
+
 	// Compare says how what hosts are told would change: those that are named, or
 	// all. It may be nil.
 	Compare func(base, next *cluster.Snapshot, named []cluster.HostName) []ConfigChange
@@ -112,10 +116,16 @@ func (a *Applier) plan(base *cluster.Snapshot, docs []cluster.Document, remove, 
 	}
 	whole := base.With(base.Revision(), put, gone)
 	out.Problems = append(out.Problems, cluster.CheckSnapshot(whole)...)
+	given := func(r cluster.Ref) bool {
+		return slices.ContainsFunc(docs, func(d cluster.Document) bool { return d.Ref() == r })
+	}
 	for _, a := range cluster.Advise(whole) {
-		if slices.ContainsFunc(docs, func(d cluster.Document) bool { return a.Of(d.Ref()) }) {
+		if a.Of(given) {
 			out.Advice = append(out.Advice, a.Problem)
 		}
+	}
+	if a.Advise != nil && len(out.Problems) == 0 {
+		out.Advice = append(out.Advice, a.Advise(whole, given)...)
 	}
 	if a.Verify != nil && len(put)+len(gone) > 0 {
 		known := cluster.Refs(out.Problems)

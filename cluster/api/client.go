@@ -138,12 +138,9 @@ func (c *Client) Explain(ctx context.Context, who string) (out Explanation, err 
 
 // Render returns what a host is served.
 func (c *Client) Render(ctx context.Context, in RenderRequest) (out []byte, err error) {
-	q := url.Values{"host": {string(in.Host)}, "accept": {in.Accept}}
+	q := url.Values{"host": {in.Host}, "what": {in.What}, "accept": {in.Accept}}
 	if in.Installer {
 		q.Set("installer", "1")
-	}
-	if in.Pointer {
-		q.Set("pointer", "1")
 	}
 	return out, c.call(ctx, http.MethodGet, "/v1/render?"+q.Encode(), nil, &out)
 }

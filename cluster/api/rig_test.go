@@ -36,14 +36,14 @@ func (machines) Explain(_ context.Context, who string) (Explanation, error) {
 }
 
 func (machines) Render(_ context.Context, in RenderRequest) (string, []byte, error) {
-	host := string(in.Host)
 	if in.Installer {
-		host += "'s installer"
+		in.Host += "'s installer"
 	}
-	if in.Pointer {
-		host += ", where it is,"
-	}
-	return "text/x-config", []byte(host + " for " + in.Accept), nil
+	return "text/x-config", []byte(in.Host + " for " + in.Accept), nil
+}
+
+func (machines) RevokeUserdata(_ context.Context, actor string, h cluster.HostName) (int, error) {
+	return len(h) + len(actor), nil
 }
 
 func (machines) Userdata(_ context.Context, actor string, h cluster.HostName, in UserdataRequest) (Userdata, error) {

@@ -52,6 +52,7 @@ type Machines interface {
 	Explain(ctx context.Context, who string) (Explanation, error)
 	Render(ctx context.Context, in RenderRequest) (contentType string, body []byte, err error)
 	Userdata(ctx context.Context, actor string, h cluster.HostName, in UserdataRequest) (Userdata, error)
+	RevokeUserdata(ctx context.Context, actor string, h cluster.HostName) (int, error)
 	Discovered() []cluster.Discovered
 	AddressOf(h *cluster.Host) (netip.Addr, bool) // that is lent to it now
 	Install(h cluster.HostName) cluster.Install
@@ -95,6 +96,7 @@ func (s *Server) Handler(operator func(*http.Request) (string, bool)) http.Handl
 	route("POST /v1/hosts/{name}/reinstall", s.reinstall)
 	route("POST /v1/hosts/{name}/installed", s.installed)
 	route("POST /v1/hosts/{name}/userdata", s.userdata)
+	route("DELETE /v1/hosts/{name}/userdata", s.revokeUserdata)
 	route("GET /v1/sites", s.sites)
 	route("GET /v1/secrets", s.secrets)
 	route("PUT /v1/secrets/{name}", s.putSecret)
@@ -303,7 +305,7 @@ func (s *Server) seal(ctx context.Context, name cluster.SecretName, value secret
 
 func (s *Server) render(r *http.Request, _ string) (any, error) {
 	contentType, body, err := s.Machines.Render(r.Context(), RenderRequest{
-		Host: cluster.HostName(r.FormValue("host")), Accept: r.FormValue("accept"), Installer: r.FormValue("installer") != "", Pointer: r.FormValue("pointer") != "",
+		Host: r.FormValue("host"), What: r.FormValue("what"), Accept: r.FormValue("accept"), Installer: r.FormValue("installer") != "",
 	})
 	if err != nil {
 		return nil, err

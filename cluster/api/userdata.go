@@ -39,6 +39,24 @@ func (s *Server) userdata(r *http.Request, actor string) (any, error) {
 	return s.Machines.Userdata(r.Context(), actor, cluster.HostName(r.PathValue("name")), in) // which audits it
 }
 
+// Revoked says how much userdata was revoked.
+type Revoked struct {
+	Revoked int `json:"revoked"`
+}
+
+func (s *Server) revokeUserdata(r *http.Request, actor string) (any, error) {
+	n, err := s.Machines.RevokeUserdata(r.Context(), actor, cluster.HostName(r.PathValue("name"))) // which audits it
+	return Revoked{n}, err
+}
+
+// RevokeUserdata ends the userdata of a host that is still good for something, and
+// says how many there were.
+func (c *Client) RevokeUserdata(ctx context.Context, host string) (int, error) {
+	var out Revoked
+	err := c.call(ctx, http.MethodDelete, "/v1/hosts/"+url.PathEscape(host)+"/userdata", nil, &out)
+	return out.Revoked, err
+}
+
 const maxSmall = 64 << 10
 
 // Userdata makes the userdata of a host.

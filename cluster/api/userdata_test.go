@@ -25,3 +25,15 @@ func TestUserdata(t *testing.T) {
 		t.Error("a GET makes a token")
 	}
 }
+
+// TestRevokeUserdata: an operator revokes it, under their name; nobody else.
+func TestRevokeUserdata(t *testing.T) {
+	r := newRig(t)
+	if n, err := r.admin().RevokeUserdata(t.Context(), "web1"); err != nil || n != len("web1")+len("operator:admin") {
+		t.Errorf("%d, %v", n, err)
+	}
+	var status *StatusError
+	if _, err := r.client().RevokeUserdata(t.Context(), "web1"); !errors.As(err, &status) || status.Status != http.StatusForbidden {
+		t.Errorf("a stranger: %v", err)
+	}
+}

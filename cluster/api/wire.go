@@ -61,6 +61,14 @@ type ConfigChange struct {
 	Diff   string             `json:"diff,omitempty"`  // unified; empty where there is too much to say
 }
 
+// RenderRequest asks for one of the texts that a host is told.
+type RenderRequest struct {
+	Host      string
+	What      string // ignition, cloud-config, script, pointer ...; empty is what its profile was written for
+	Accept    string // of its Ignition
+	Installer bool   // that of its installer
+}
+
 // HostStatus is one line of `host list`.
 type HostStatus struct {
 	Name       string                    `json:"name"`
@@ -94,14 +102,6 @@ type SecretStatus struct {
 	Name    string             `json:"name"`
 	Version int                `json:"version"` // the newest; 0 when it has no value yet
 	Sites   []cluster.SiteName `json:"sites"`
-}
-
-// RenderRequest says which config is printed.
-type RenderRequest struct {
-	Host      cluster.HostName
-	Accept    string // of Ignition that asks; empty is the oldest version that can hold the config
-	Installer bool   // that of the host's installer
-	Pointer   bool   // what goes over HTTP: where the config is
 }
 
 // Explanation is what a machine would get, and why.

@@ -31,6 +31,19 @@ func (m *Memory) Token(_ context.Context, hash string) (cluster.Token, cluster.R
 	return k.value, k.rev, nil
 }
 
+// TokensOf returns the hashes of the tokens of a host.
+func (m *Memory) TokensOf(_ context.Context, h cluster.HostName) ([]string, error) {
+	defer m.lock()()
+	var out []string
+	for hash, k := range m.tokens {
+		if k.value.Host == h {
+			out = append(out, hash)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
 // Introduction returns the record of a host's last introduction.
 func (m *Memory) Introduction(_ context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error) {
 	defer m.lock()()

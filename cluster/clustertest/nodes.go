@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -122,6 +123,12 @@ func testUseToken(t *testing.T, r Rig) {
 		t.Errorf("token %+v", got)
 	}
 	got.Used, got.UsedBy = time.Now(), tok.Address
+	if of, err := r.TokensOf(ctx, got.Host); err != nil || !slices.Equal(of, []string{"x"}) {
+		t.Errorf("its host's tokens are %q, %v", of, err)
+	}
+	if of, err := r.TokensOf(ctx, "another"); err != nil || len(of) != 0 {
+		t.Errorf("another's are %q, %v", of, err)
+	}
 	must(t, r.UseToken(ctx, "x", got, at))
 	is(t, r.UseToken(ctx, "x", got, at), cluster.ErrConflict)
 	if again, _, err := r.Token(ctx, "x"); err != nil || again.Used.IsZero() || again.UsedBy != tok.Address {

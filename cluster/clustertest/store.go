@@ -21,6 +21,7 @@ type Store interface {
 	Introduction(ctx context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error)
 	Redeem(ctx context.Context, hash string, t cluster.Token, at cluster.Revision, in cluster.Introduction) error
 	Renew(ctx context.Context, in cluster.Introduction, at cluster.Revision) error
+	TokensOf(ctx context.Context, h cluster.HostName) ([]string, error)
 	UseToken(ctx context.Context, hash string, t cluster.Token, at cluster.Revision) error
 	KeyOwner(ctx context.Context, keyHash string) (cluster.HostName, error)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -60,6 +61,25 @@ func (s *Store) Token(ctx context.Context, hash string) (cluster.Token, cluster.
 	return t, rev, err
 }
 
+// TokensOf returns the hashes of the tokens of a host that are kept.
+func (s *Store) TokensOf(ctx context.Context, h cluster.HostName) ([]string, error) {
+	r, err := s.client.Get(ctx, cluster.TokenKey(""), clientv3.WithPrefix())
+	if err != nil {
+		return nil, fmt.Errorf("look for the tokens of %s: %w", h, err)
+	}
+	var out []string
+	for _, kv := range r.Kvs {
+		var t cluster.Token
+		if err := json.Unmarshal(kv.Value, &t); err != nil {
+			return nil, fmt.Errorf("decode a token: %w", err)
+		}
+		if t.Host == h {
+			out = append(out, strings.TrimPrefix(string(kv.Key), cluster.TokenKey("")))
+		}
+	}
+	return out, nil
+}
+
 // Introduction returns the record of a host's last introduction and its
 // revision, or cluster.ErrNotFound.
 func (s *Store) Introduction(ctx context.Context, h cluster.HostName) (cluster.Introduction, cluster.Revision, error) {
@@ -84,7 +104,7 @@ func (s *Store) Redeem(ctx context.Context, hash string, t cluster.Token, at clu
 		clientv3.OpDelete(cluster.NodeSecretsFolder(in.Host), clientv3.WithPrefix()))
 }
 
-// UseToken marks a token as used if it has not changed since at; else
+// UseToken marks a token, as used or revoked, if it has not changed since at; else
 // cluster.ErrConflict.
 func (s *Store) UseToken(ctx context.Context, hash string, t cluster.Token, at cluster.Revision) error {
 	body, err := json.Marshal(t)

@@ -27,7 +27,10 @@ type Records interface {
 	Renew(ctx context.Context, in cluster.Introduction, at cluster.Revision) error
 	KeyOwner(ctx context.Context, keyHash string) (cluster.HostName, error)
 
-	// UseToken marks a token, as it was at a revision, as used.
+	// TokensOf returns the hashes of a host's tokens.
+	TokensOf(ctx context.Context, h cluster.HostName) ([]string, error)
+
+	// UseToken marks a token, as it was at a revision, as used or revoked.
 	UseToken(ctx context.Context, hash string, t cluster.Token, at cluster.Revision) error
 }
 
@@ -194,6 +197,8 @@ func bound(t cluster.Token, from netip.Addr, r Request) *Refusal {
 	switch {
 	case t.Installer:
 		return refuse(http.StatusForbidden, "this token is an installer's, and introduces nobody")
+	case !t.Revoked.IsZero():
+		return refuse(http.StatusForbidden, "this token was revoked at %s; %s", t.Revoked.UTC().Format(time.RFC3339), anew(t))
 	case !t.Used.IsZero():
 		return refuse(http.StatusConflict, "this token was used at %s from %s; if that was this host, its certificate is at /v1/join/certificates/ and the SHA-256 of its key", t.Used.UTC().Format(time.RFC3339), t.UsedBy)
 	case time.Now().After(t.Expires):

@@ -23,6 +23,7 @@ func (d *decoder) inline(doc cluster.Document) {
 		d.template("config.butane", &doc.Config.Butane)
 		d.template("config.ignition", &doc.Config.Ignition)
 		d.template("config.cloud_config", &doc.Config.CloudConfig)
+		d.parts("config.cloud_parts", doc.Config.CloudParts)
 		d.template("config.text", &doc.Config.Text)
 		d.template("generic", &doc.Generic)
 		if doc.NetworkConfig != cluster.StaticNetwork {
@@ -35,6 +36,7 @@ func (d *decoder) inline(doc cluster.Document) {
 			d.template("install.config.butane", &i.Config.Butane)
 			d.template("install.config.ignition", &i.Config.Ignition)
 			d.template("install.config.cloud_config", &i.Config.CloudConfig)
+			d.parts("install.config.cloud_parts", i.Config.CloudParts)
 			d.template("install.config.text", &i.Config.Text)
 		}
 	case *cluster.Image:
@@ -50,6 +52,12 @@ func (d *decoder) inline(doc cluster.Document) {
 				d.locate(f.field+".url", &f.file.URL)
 			}
 		}
+	}
+}
+
+func (d *decoder) parts(field string, parts []string) {
+	for i := range parts {
+		d.template(fmt.Sprintf("%s[%d]", field, i), &parts[i])
 	}
 }
 
@@ -89,7 +97,11 @@ func (d *decoder) template(field string, value *string) {
 // which other bytes would become a sign for what is broken.
 func readText(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
-	if err == nil && !utf8.Valid(text) {
+	switch {
+	case err != nil:
+	case strings.HasPrefix(string(text), "\x1f\x8b"):
+		err = fmt.Errorf("%s is packed by gzip: name the file that it was packed of; what has to be small pilotlight packs itself", path)
+	case !utf8.Valid(text):
 		err = fmt.Errorf("%s is no text in UTF-8: convert it (iconv -f latin1 -t utf-8), or serve what is no text by URL", path)
 	}
 	return text, err

@@ -15,25 +15,33 @@ import (
 
 // loadManifests reads the manifests of DIR and checks all of them. To make the
 // config of each host is most of that, and of a start; so it is left out where the
-// very same documents were found to be right before. later reports that it was
+// very same documents were found to be right before. later says that it was
 // another version of the program that found it: it is to be looked at again, and need
 // not be waited for, since a config is made when its machine asks anyway.
-func loadManifests(dir, data string) (set *manifest.Set, later bool, err error) {
+func loadManifests(dir, data string) (manifests, error) {
 	if set, err := manifest.Load(dir); err == nil {
 		docs, program, err := checkedDigests(set.Documents)
 		if err != nil {
-			return nil, false, err
+			return manifests{}, err
 		}
 		switch before := readChecked(data); {
 		case before == checkedNote{docs, program}:
-			return set, false, nil
+			return manifests{set: set, known: new(verified)}, nil
 		case before.docs == docs && len(cluster.Check(set.Documents)) == 0:
-			return set, true, nil
+			return manifests{set: set, known: new(verified), later: true}, nil
 		}
 	}
 	// With the configs, so that all mistakes come at once.
-	set, err = manifest.LoadWhole(draftVerifier().verify, dir)
-	return set, false, err
+	v := draftVerifier()
+	set, err := manifest.LoadWhole(v.verify, dir)
+	return manifests{set: set, known: v.known}, err
+}
+
+// manifests are those of DIR.
+type manifests struct {
+	set   *manifest.Set
+	known *verified // what was found right just now, and is not looked at again when it is applied
+	later bool
 }
 
 // checkedNote says which documents are right, by the digest of the documents and of

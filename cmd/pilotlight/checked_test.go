@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pilotlight/pilotlight/cluster"
 )
 
 // A start verifies what nobody has verified, and leaves for later what an earlier
@@ -27,26 +29,32 @@ func TestLoadManifestsVerifiesOnce(t *testing.T) {
 	must(os.MkdirAll(filepath.Join(data, "server"), 0o755))
 	const good, bad = "variant: fcos\\nversion: 1.5.0\\n", "variant: fcos\\nversion: 1.5.0\\nstorag: {}\\n"
 	write(good)
-	set, later, err := loadManifests(dir, data)
-	if must(err); later {
+	m, err := loadManifests(dir, data)
+	if must(err); m.later {
 		t.Error("what nobody has verified is left for later")
 	}
-	must(noteChecked(set.Documents, data))
-	if _, later, err = loadManifests(dir, data); later || err != nil {
+	again := draftVerifier()
+	again.known, again.compile = m.known, func(_ *cluster.Snapshot, h *cluster.Host, _ bool) error {
+		t.Errorf("the config of %s is made again when it is applied", h.Name)
+		return nil
+	}
+	again.verify(cluster.NewSnapshot(1, m.set.Documents), nil)
+	must(noteChecked(m.set.Documents, data))
+	if m, err = loadManifests(dir, data); m.later || err != nil {
 		t.Errorf("what this program verified is to be verified again: %v", err)
 	}
 	by := readChecked(data)
 	must(os.WriteFile(checkedFile(data), []byte(by.docs+" "+strings.Repeat("0", 64)+"\n"), 0o600))
-	if _, later, err = loadManifests(dir, data); !later || err != nil {
+	if m, err = loadManifests(dir, data); !m.later || err != nil {
 		t.Errorf("what another version verified is not left for later: %v", err)
 	}
 	write(bad)
-	if _, _, err = loadManifests(dir, data); err == nil || !strings.Contains(err.Error(), "storag") {
+	if _, err = loadManifests(dir, data); err == nil || !strings.Contains(err.Error(), "storag") {
 		t.Errorf("what is new and wrong: %v", err)
 	}
 	must(os.WriteFile(checkedFile(data), []byte(by.docs+"\n"), 0o600)) // as it was written once
 	write(good)
-	if _, later, err = loadManifests(dir, data); later || err != nil {
-		t.Errorf("a note of another form: %v %v", later, err)
+	if m, err = loadManifests(dir, data); m.later || err != nil {
+		t.Errorf("a note of another form: %v %v", m.later, err)
 	}
 }

@@ -15,8 +15,11 @@ import (
 	"github.com/pilotlight/pilotlight/ignition"
 )
 
-// toldScript is what a machine's iPXE is told, beside what its system is.
-const toldScript = "script"
+// What a machine is told beside what its system is: its iPXE, and Ignition at first.
+const (
+	toldScript  = "script"
+	toldPointer = "pointer"
+)
 
 // mostDiffs is how much text about the hosts' configs a diff says; of the rest it
 // names the hosts.

@@ -187,7 +187,19 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 	if err != nil {
 		return httpboot.Body{}, refusal(err)
 	}
-	return httpboot.Body{Data: body, ContentType: cloudConfigType}, nil
+	return httpboot.Body{Data: body, ContentType: c.CloudType()}, nil
+}
+
+// UserData implements httpboot.Configs.
+func (b *bootServices) UserData(ctx context.Context, m httpboot.Machine, accept string) (httpboot.Body, error) {
+	c, err := b.config(m)
+	if err != nil {
+		return httpboot.Body{}, err
+	}
+	if c.LanguageFor(accept) == ignition.LanguageIgnition {
+		return b.Ignition(ctx, m, accept)
+	}
+	return b.CloudConfig(ctx, m)
 }
 
 // NetworkConfig implements httpboot.Configs. There is no token in it.

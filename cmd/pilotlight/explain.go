@@ -223,14 +223,18 @@ func (b *bootServices) explainHost(snap *cluster.Snapshot, h *cluster.Host, e ap
 		return e, nil
 	}
 	b.explainBoot(t, id, &e)
-	e.Config = fmt.Sprintf("Ignition %s", strings.Join(config.Versions(), ", "))
-	switch {
-	case t.Profile.Config.Text != "":
-		e.Config = "text"
-	case len(config.Versions()) == 0:
-		e.Config = "cloud-config"
+	var told []string
+	for _, l := range config.Languages() {
+		switch l {
+		case ignition.LanguageIgnition:
+			told = append(told, "Ignition "+strings.Join(config.Versions(), ", "))
+		case ignition.LanguageText:
+			told = append(told, "text")
+		default:
+			told = append(told, "cloud-config")
+		}
 	}
-	e.Config += ", sha256 " + config.Digest()[:12]
+	e.Config = strings.Join(told, "; ") + ", sha256 " + config.Digest()[:12]
 	for _, w := range config.Warnings() {
 		e.Why = append(e.Why, "config: warning: "+w.String())
 	}
@@ -318,37 +322,43 @@ func (b *bootServices) explainFirmware(q boot.Request, t cluster.Target, at boot
 
 // Render implements api.Machines.
 func (b *bootServices) Render(_ context.Context, in api.RenderRequest) (string, []byte, error) {
-	host, installer := in.Host, in.Installer
+	refuse := func(status int, format string, args ...any) (string, []byte, error) {
+		return "", nil, &api.StatusError{Status: status, Err: fmt.Errorf(format, args...)}
+	}
 	snap := b.s.Snapshot()
-	h, ok := snap.Host(host)
+	h, ok := snap.Host(cluster.HostName(in.Host))
 	if !ok {
-		return "", nil, &api.StatusError{Status: http.StatusNotFound, Err: fmt.Errorf("there is no host %q; `pilotlight host list` shows the hosts", host)}
+		return refuse(http.StatusNotFound, "there is no host %q; `pilotlight host list` shows the hosts", in.Host)
 	}
-	if t, err := snap.Target(h, nil); installer && err == nil && t.Profile.Boot != cluster.BootInstall {
-		return "", nil, &api.StatusError{Status: http.StatusConflict, Err: fmt.Errorf("host %s has no installer: its profile %s installs nothing; `pilotlight render %s` prints what it is told", host, t.Profile.Name, host)}
+	if t, err := snap.Target(h, nil); in.Installer && err == nil && t.Profile.Boot != cluster.BootInstall {
+		return refuse(http.StatusConflict, "host %s has no installer: its profile %s installs nothing; `pilotlight render %s` prints what it is told", in.Host, t.Profile.Name, in.Host)
 	}
-	t, c, err := b.compile(snap, h, installer)
+	t, c, err := b.compile(snap, h, in.Installer)
 	if err != nil {
-		return "", nil, &api.StatusError{Status: http.StatusConflict, Err: err}
+		return refuse(http.StatusConflict, "%w", err)
 	}
-	templates := t.Profile.Config
-	if installer {
-		templates = t.Profile.Install.Config
+	if in.What == toldScript {
+		body, err := b.scriptOf(t, h)
+		if err != nil {
+			return refuse(http.StatusConflict, "%w", err)
+		}
+		return ignition.TextType, body, nil
 	}
-	if in.Pointer {
+	if in.What == toldPointer {
 		return b.renderPointer(t, c, in.Accept)
 	}
-	if templates.Text != "" {
-		body, err := c.Text()
-		return ignition.TextType, body, err
+	told := c.Told()
+	var there []string
+	for _, one := range told {
+		if there = append(there, one.What); one.What != in.What && in.What != "" {
+			continue
+		}
+		if one.What == ignition.ToldIgnition {
+			if one.Body, err = c.Render(in.Accept); err != nil {
+				return refuse(http.StatusConflict, "%w", err)
+			}
+		}
+		return one.ContentType, one.Body, nil
 	}
-	if templates.CloudConfig != "" {
-		body, err := c.RenderCloudConfig()
-		return cloudConfigType, body, err
-	}
-	body, err := c.Render(in.Accept)
-	if err != nil {
-		return "", nil, &api.StatusError{Status: http.StatusConflict, Err: err}
-	}
-	return ignitionType, body, nil
+	return refuse(http.StatusConflict, "host %s is told no %q; it is told: %s", in.Host, in.What, strings.Join(append(there, toldScript, toldPointer), ", "))
 }

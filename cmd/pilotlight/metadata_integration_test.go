@@ -42,8 +42,15 @@ config:
   butane: |
     variant: fcos
     version: 1.4.0
-` + host("v1", mac1, "vm") + host("v2", mac2, "ign")
+---
+kind: profile
+name: only
+boot: local
+common: {files: [{path: /etc/said-once, contents: "by {{ .Host.Name }}\n"}]}
+` + host("v1", mac1, "vm") + host("v2", mac2, "ign") + host("v4", mac4, "only")
 }
+
+const mac4 = "52:54:00:98:00:04"
 
 const (
 	wellKnown = "http://169.254.169.254"
@@ -94,8 +101,8 @@ func TestIntegrationMetadata(t *testing.T) {
 	l := newLab(t)
 	l.write("all.yaml", metadataManifest("optional"))
 	server := l.serve()
-	v1, v2, other := l.machine(mac1), l.machine(mac2), l.machine(mac3)
-	for _, ns := range []string{v1, v2, other} {
+	v1, v2, other, v4 := l.machine(mac1), l.machine(mac2), l.machine(mac3), l.machine(mac4)
+	for _, ns := range []string{v1, v2, other, v4} {
 		l.route(ns)
 	}
 	if routes := l.mustIn(v1, "ip", "route"); !strings.Contains(routes, "169.254.169.254 via 10.98.0.1 ") || !strings.Contains(routes, "default via 10.98.0.254 ") {
@@ -113,6 +120,12 @@ func TestIntegrationMetadata(t *testing.T) {
 		}
 		if code, body := l.ask(v2, "/latest/user-data", "-H", "Accept: application/vnd.coreos.ignition+json;version=3.3.0"); code != "200" || !strings.HasPrefix(body, "{") {
 			t.Errorf("v2's user-data: %s\n%s", code, body)
+		}
+		if code, body := l.ask(v4, "/latest/user-data"); code != "200" || !strings.HasPrefix(body, "#cloud-config\n") || !strings.Contains(body, "/etc/said-once") {
+			t.Errorf("what v4's profile says for every language, for cloud-init: %s\n%s", code, body)
+		}
+		if code, body := l.ask(v4, "/latest/user-data", "-H", "Accept: application/vnd.coreos.ignition+json;version=3.3.0, */*;q=0.1"); code != "200" || !strings.HasPrefix(body, "{") || !strings.Contains(body, "/etc/said-once") {
+			t.Errorf("and for Ignition: %s\n%s", code, body)
 		}
 		if code, body := l.ask(other, "/latest/user-data"); code != "503" || !strings.Contains(body, "no document names") {
 			t.Errorf("a machine that is no host: %s\n%s", code, body)

@@ -70,6 +70,17 @@ func (b *bootServices) Userdata(ctx context.Context, actor string, name cluster.
 	return out, err
 }
 
+// RevokeUserdata implements api.Machines. The host's document may be deleted already.
+func (b *bootServices) RevokeUserdata(ctx context.Context, actor string, name cluster.HostName) (int, error) {
+	n, err := b.s.intro.RevokeUserdata(ctx, actor, name)
+	if snap := b.s.Snapshot(); err == nil && n == 0 {
+		if _, ok := snap.Host(name); !ok {
+			return 0, noSuchHost(snap, name)
+		}
+	}
+	return n, err
+}
+
 func noSuchHost(snap *cluster.Snapshot, name cluster.HostName) error {
 	if _, ok := snap.Get(cluster.Ref{Kind: cluster.KindGroup, Name: string(name)}); ok {
 		return failed(http.StatusNotFound, "%s is a group, and userdata is made for one host: name one, or all of the group's: pilotlight userdata --all-of %s -o DIR", name, name)
@@ -91,11 +102,15 @@ func languageFor(place userdata.Place, c *ignition.Config) (ignition.Language, e
 	return l, place.Check(userdata.Language(l))
 }
 
-// pointer points to a config that holds a token.
+// pointer points to a config that holds a token. One of several parts is given whole:
+// by the time that a pointer is followed cloud-init takes no more parts.
 func (b *bootServices) pointer(c *ignition.Config, l ignition.Language, at, token string) ([]byte, error) {
 	body, _, err := c.Pointed(l, "", token)
 	if err != nil {
 		return nil, err
+	}
+	if c.Whole(l) {
+		return body, nil
 	}
 	return b.pointerTo(body, l, at, token)
 }

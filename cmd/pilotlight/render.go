@@ -9,23 +9,24 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
 )
 
 func newRender(c *cli) *cobra.Command {
 	var spec string
-	var installer, pointer bool
+	var in api.RenderRequest
 	cmd := &cobra.Command{
 		Use:   "render HOST",
 		Short: "Print the exact config that a host is served; a placeholder stands for its token",
 		Long: `Print the exact config that a host is served; a placeholder stands for its token.
 
-A machine whose Ignition reads spec 3.1.0 or newer is told over HTTP only where its
-config is (--pointer), and is served the config by HTTPS.`,
+--what says which of them: ignition, cloud-config (the user-data of a seed, too), text,
+network-config, generic, script, which is iPXE's, or pointer, which is all that Ignition of
+spec 3.1.0 or newer is told over HTTP: where its config is. Without it, what the host's
+profile is written for.`,
 		Example: `  pilotlight render web1 --spec 3.3.0
   pilotlight render web1 | ignition-validate -
-  pilotlight render web1 --pointer
+  pilotlight render web1 --what script
   pilotlight render db1 --installer`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -33,9 +34,9 @@ config is (--pointer), and is served the config by HTTPS.`,
 			if err != nil {
 				return err
 			}
-			in := api.RenderRequest{Host: cluster.HostName(a[0]), Installer: installer, Pointer: pointer}
+			in.Host = a[0]
 			if spec != "" {
-				in.Accept = ignitionType + ";version=" + spec
+				in.Accept = "application/vnd.coreos.ignition+json;version=" + spec
 			}
 			body, err := client.Render(cmd.Context(), in)
 			if err != nil {
@@ -46,8 +47,8 @@ config is (--pointer), and is served the config by HTTPS.`,
 		},
 	}
 	cmd.Flags().StringVar(&spec, "spec", "", "the Ignition spec version that the host's Ignition asks for, such as 3.3.0")
-	cmd.Flags().BoolVar(&installer, "installer", false, "the config of the host's installer, not that of the system that it installs")
-	cmd.Flags().BoolVar(&pointer, "pointer", false, "what a machine whose Ignition reads spec 3.1.0 or newer is told over HTTP: where its config is")
+	cmd.Flags().StringVar(&in.What, "what", "", "ignition, cloud-config, text, network-config, generic, script or pointer")
+	cmd.Flags().BoolVar(&in.Installer, "installer", false, "the config of the host's installer, not that of the system that it installs")
 	return cmd
 }
 

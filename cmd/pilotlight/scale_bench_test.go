@@ -2,12 +2,15 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
+	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/cluster"
 	"github.com/pilotlight/pilotlight/cluster/api"
 	"github.com/pilotlight/pilotlight/cluster/clustertest"
 	"github.com/pilotlight/pilotlight/cluster/manifest"
+	"github.com/pilotlight/pilotlight/ignition"
 )
 
 // largeSite is a network, ten profiles with a group each, and so many hosts.
@@ -61,6 +64,42 @@ func BenchmarkApply(b *testing.B) {
 				h := largeSiteHost(0)
 				h.Variables = map[string]any{"turn": i}
 				mustApply(b, &a, h)
+			}
+		})
+	}
+}
+
+// BenchmarkExplain is what explain decides of one of so many hosts: who it is, what it
+// is made of, its config, what DHCP answers to each kind of firmware, its script.
+func BenchmarkExplain(b *testing.B) {
+	at := boot.ServerAt(netip.AddrFrom4([4]byte{10, 0, 0, 1}), 8080, 8443)
+	for _, hosts := range []int{1, 100, 1_000, 10_000, 100_000} {
+		snap := cluster.NewSnapshot(1, largeSite(b, hosts))
+		configs := new(ignition.Cache)
+		b.Run(fmt.Sprintf("hosts=%d", hosts), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				id := identityOf(largeSiteHost(hosts / 2))
+				h, ok := snap.Identify(id)
+				if !ok {
+					b.Fatal("no host has that address")
+				}
+				t, err := snap.Target(h, bootsOn(snap, h.Address))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := configs.Compile(draftInput(t, at, false)); err != nil {
+					b.Fatal(err)
+				}
+				for _, f := range firmwares {
+					q := f.request
+					q.MAC, q.Network = id.MAC, t.Network
+					_, _ = boot.Decide(q, t, boot.Policy{Server: at}) // there are no loaders, which is an answer too
+				}
+				mode, _ := boot.CourseOf(t)
+				if _, err := boot.Script(mode, t, boot.Visit{Identity: id, Address: h.Address, Server: at}); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

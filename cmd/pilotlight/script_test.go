@@ -57,7 +57,7 @@ func TestScripts(t *testing.T) {
 			"until": until,
 			"exits": exits,
 
-			"pointed": pointed, "joins": joins, "mode": mode, "size": size, "hides": hides,
+			"served": served, "same": same, "pointed": pointed, "joins": joins, "mode": mode, "size": size, "hides": hides,
 
 			"publish": publish(), "container": container, "blob": blob, "http": httpGet, "installed": installed,
 		},

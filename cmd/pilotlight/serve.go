@@ -140,10 +140,10 @@ func newLogger(c *cli, format, level string) (*slog.Logger, error) {
 // serve reads the manifests, starts everything, says what it serves, and stops
 // it in order when ctx ends. Where a manifest is wrong nothing is started.
 func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
-	set, later := new(manifest.Set), false
+	m := manifests{set: new(manifest.Set), known: new(verified)}
 	if o.dir != "" {
 		var err error
-		if set, later, err = loadManifests(o.dir, o.data); err != nil {
+		if m, err = loadManifests(o.dir, o.data); err != nil {
 			return err
 		}
 	}
@@ -153,12 +153,12 @@ func (c *cli) serve(ctx context.Context, o options, log *slog.Logger) error {
 			return err
 		}
 	}
-	s, err := start(ctx, o, set, log)
+	s, err := start(ctx, o, m, log)
 	if err != nil {
 		return err
 	}
 	if o.dir != "" {
-		s.noteManifests(set.Documents, later)
+		s.noteManifests(m.set.Documents, m.later)
 	}
 	s.describe(c.out)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // no systemd, nobody to tell

@@ -24,7 +24,6 @@ import (
 	"github.com/pilotlight/pilotlight/cluster/control"
 	"github.com/pilotlight/pilotlight/cluster/etcd"
 	"github.com/pilotlight/pilotlight/cluster/join"
-	"github.com/pilotlight/pilotlight/cluster/manifest"
 	"github.com/pilotlight/pilotlight/cluster/registry"
 )
 
@@ -47,6 +46,7 @@ type server struct {
 	api      *api.Server
 	boot     *bootServices
 	verifier verifier
+	known    *verified // at the start
 	group    *errgroup.Group
 	running  context.Context // until the server stops
 	stop     context.CancelFunc
@@ -60,8 +60,8 @@ func (s *server) Snapshot() *cluster.Snapshot { return s.snap.Load() }
 
 // start brings up one part after the other, each when what it leans on stands,
 // and takes all down again when one fails.
-func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) (_ *server, err error) {
-	s := &server{o: o, log: log, changed: make(chan struct{}, 1), metrics: newMetrics()}
+func start(ctx context.Context, o options, m manifests, log *slog.Logger) (_ *server, err error) {
+	s := &server{o: o, log: log, known: m.known, changed: make(chan struct{}, 1), metrics: newMetrics()}
 	running, stop := context.WithCancel(ctx)
 	s.stop = stop
 	s.group, running = errgroup.WithContext(running)
@@ -77,7 +77,7 @@ func start(ctx context.Context, o options, set *manifest.Set, log *slog.Logger) 
 		}
 	}
 	if o.dir != "" {
-		if err := seed(running, s.place.Name, s.store, &s.api.Applier, set, log); err != nil {
+		if err := seed(running, s.place.Name, s.store, &s.api.Applier, m.set, log); err != nil {
 			return nil, err
 		}
 	}
@@ -167,7 +167,7 @@ func (s *server) assemble(ctx context.Context) error {
 	s.intro.HasHost = func(h cluster.HostName) bool { _, ok := s.Snapshot().Host(h); return ok }
 	s.verifier = s.boot.verifier()
 	s.api = &api.Server{
-		Applier: api.Applier{Store: s.store, Verify: s.verifier.verify, Compare: s.boot.compareConfigs},
+		Applier: api.Applier{Store: s.store, Verify: s.verifier.verify, Advise: s.boot.adviseNetworks, Compare: s.boot.compareConfigs},
 		Store:   s.store, Snapshot: s.Snapshot, Recipient: s.data.identity.Recipient(),
 		Machines: s.boot, Servers: s, Images: imageDesk{s.boot}, Logger: s.log, Running: ctx,
 	}

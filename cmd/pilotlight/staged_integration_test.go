@@ -120,7 +120,7 @@ func TestIntegrationStaged(t *testing.T) {
 		}
 		must(t, "ignition-validate", first)
 		changing := regexp.MustCompile(`Bearer [\w-]+|sha256-[0-9a-f]{64}`)
-		if got, rendered := changing.ReplaceAllString(string(text), "X"), changing.ReplaceAllString(l.pilotlight("render", "n1", "--spec", "3.3.0", "--pointer"), "X"); got != rendered {
+		if got, rendered := changing.ReplaceAllString(string(text), "X"), changing.ReplaceAllString(l.pilotlight("render", "n1", "--spec", "3.3.0", "--what", "pointer"), "X"); got != rendered {
 			t.Errorf("served\n%s\nrendered\n%s", got, rendered)
 		}
 		if out := l.mustIn(old, "curl", "-s", "-w", "%{http_code}", "-H", "Authorization: Bearer "+bearer(t, text), "http://"+serverAddr+":8080/v1/config"); !strings.HasSuffix(out, "404") {

@@ -26,12 +26,16 @@ fetches its config over HTTPS, from the server whose authority is in it, and
 verifies its hash. It holds a token for one machine, so it is a secret: whoever has
 it can become the host until the token ends or is used. Each call makes a new one.
 
+A config of several parts (cloud_parts:) is given whole in the pointer's place, for
+cloud-init, and packed by gzip where it is longer than the place takes.
+
 The machine has to reach the server's ports 8443 and 2379 at the address that is in
 it. When the host's config is changed after, make it again.
 
 What to do with it:
   ec2          aws ec2 run-instances --user-data file://FILE ...    (aws and the
-               console encode it; in the API's field it is base64 -w0 < FILE)
+               console encode it; in the API's field it is base64 -w0 < FILE;
+               fileb://FILE where it is packed)
   gce          gcloud compute instances create NAME --metadata-from-file user-data=FILE ...
   vsphere      lines for the machine's .vmx; for govc, which takes values from files:
                sed -n 's/^KEY = "\(.*\)"/\1/p' FILE > VALUE
@@ -53,6 +57,8 @@ type userdataCall struct {
 	api.UserdataRequest
 	file  string // -o
 	allOf string
+
+	revoke bool
 }
 
 func newUserdata(c *cli) *cobra.Command {
@@ -64,9 +70,16 @@ func newUserdata(c *cli) *cobra.Command {
 		Example: `  pilotlight userdata web1 --for ec2 -o web1.userdata
   pilotlight userdata web1 --for nocloud-iso -o web1.iso
   pilotlight userdata web1 --for gce --url https://203.0.113.5:8443 --life 24h -o web1.userdata
-  pilotlight userdata --all-of frontends --for qemu -o DIR`,
+  pilotlight userdata --all-of frontends --for qemu -o DIR
+  pilotlight userdata web1 --revoke`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
+			if u.revoke {
+				if len(a) != 1 || cmd.Flags().NFlag() > 1 {
+					return usageError{errors.New("--revoke takes one HOST, and nothing else: it ends all userdata of it")}
+				}
+				return c.revokeUserdata(cmd.Context(), a[0])
+			}
 			place, err := userdata.ParsePlace(u.For)
 			switch {
 			case err != nil:
@@ -85,7 +98,26 @@ func newUserdata(c *cli) *cobra.Command {
 	f.DurationVar(&u.Life, "life", join.UserdataLife, "how long it is good for, at most 168h")
 	f.StringVar(&u.URL, "url", "", "where the machine finds the server, https://ADDRESS:PORT; default: where the network's hosts do")
 	f.StringVar(&u.allOf, "all-of", "", "a group: one file for each of its hosts, in the directory -o")
+	f.BoolVar(&u.revoke, "revoke", false, "end all userdata of the host that no machine has used yet")
 	return cmd
+}
+
+// revokeUserdata ends what was made of a host's userdata, wherever it is.
+func (c *cli) revokeUserdata(ctx context.Context, host string) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	n, err := client.RevokeUserdata(ctx, host)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		fmt.Fprintf(c.out, "host %s: there was no userdata that opens anything\n", host)
+		return nil
+	}
+	fmt.Fprintf(c.out, "host %s: %d revoked; whoever has it gets nothing by it\n", host, n)
+	return nil
 }
 
 // userdata makes that of one host. Nothing is asked for, since that makes a token,

@@ -62,7 +62,7 @@ func (v *verified) look() (same func(cluster.Target) bool, note func([]cluster.T
 // verifier is with what this server tells hosts. Package ignition keeps what it
 // has compiled, so a change costs what it touches.
 func (b *bootServices) verifier() verifier {
-	return verifier{at: b.at, known: new(verified), compile: func(next *cluster.Snapshot, h *cluster.Host, installer bool) error {
+	return verifier{at: b.at, known: b.s.known, compile: func(next *cluster.Snapshot, h *cluster.Host, installer bool) error {
 		_, _, err := b.compile(next, h, installer)
 		return err
 	}}

@@ -66,7 +66,7 @@ type remote struct{ client *ssh.Client }
 // connect logs in to a machine. Its host key is not checked: it was made minutes
 // ago, on a network that nobody else is on.
 func connect(ctx context.Context, in *namespace, address string, key sshKey) (*remote, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	address = net.JoinHostPort(address, "22")
 	conn, err := in.dial(ctx, "tcp", address)

@@ -277,21 +277,19 @@ func (c *Config) members() map[string]*member {
 	return out
 }
 
-// Names returns the names that interfaces have once they are set up, as far as they
-// are known, sorted; of no Config none.
-func (c *Config) Names() (out []string) {
+// Names returns what its interfaces are called, as far as that is known, sorted.
+func (c *Config) Names() []string {
 	if c == nil {
 		return nil
 	}
-	for _, id := range c.ids() {
-		if e, ok := c.Ethernets[id]; ok && e.Match != nil {
-			id = e.device()
-		}
-		if id != "" {
-			out = append(out, id)
+	names := c.ids()
+	for _, e := range c.Ethernets {
+		if name := e.device(); name != "" {
+			names = append(names, name)
 		}
 	}
-	return out
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // ids returns the names of all entries, sorted.
