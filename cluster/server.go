@@ -3,6 +3,7 @@ package cluster
 import (
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // ServerName names a server among those that share one etcd.
@@ -85,6 +86,21 @@ func UplinksFrom(network netip.Prefix, servers []Server, first ServerName) (u Up
 		}
 	}
 	return u
+}
+
+// UplinksAt returns where a machine that is told one URL finds the servers: there,
+// whoever answers, and then all of them. It is the same whichever server says so.
+func UplinksAt(secure, etcd string, network netip.Prefix, servers []Server) Uplinks {
+	servers = slices.SortedFunc(slices.Values(servers), func(a, b Server) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	all := UplinksFrom(network, servers, "")
+	there := Uplinks{Servers: []string{secure}, Etcd: []string{etcd}}
+	learns := slices.ContainsFunc(servers, func(s Server) bool {
+		return !s.Votes && slices.ContainsFunc(s.Addresses, func(a netip.Addr) bool { return netip.AddrPortFrom(a, s.Etcd).String() == etcd })
+	})
+	if learns && len(all.Etcd) > 0 {
+		there.Etcd = nil
+	}
+	return there.Or(all)
 }
 
 // Member is a server's part of etcd.

@@ -76,3 +76,27 @@ func TestPromotableMembers(t *testing.T) {
 		}
 	}
 }
+
+// TestUplinksAt: what userdata says of the servers does not depend on which of them
+// says it, or a pointer would not be followed at the others of one name.
+func TestUplinksAt(t *testing.T) {
+	a := Server{Name: "a", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, HTTPS: 8443, Etcd: 2379, Votes: true}
+	b := Server{Name: "b", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, HTTPS: 8443, Etcd: 2379}
+	for etcd, want := range map[string]Uplinks{
+		"name:2379": {
+			Servers: []string{"https://there", "https://10.0.0.1:8443", "https://10.0.0.2:8443"}, Etcd: []string{"name:2379", "10.0.0.1:2379"},
+		},
+		"10.0.0.2:2379": { // which only learns
+			Servers: []string{"https://there", "https://10.0.0.1:8443", "https://10.0.0.2:8443"}, Etcd: []string{"10.0.0.1:2379"},
+		},
+	} {
+		for _, servers := range [][]Server{{a, b}, {b, a}} {
+			if got := UplinksAt("https://there", etcd, netip.Prefix{}, servers); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %+v", etcd, got)
+			}
+		}
+	}
+	if got := UplinksAt("https://there", "10.0.0.2:2379", netip.Prefix{}, []Server{b}); len(got.Etcd) != 1 {
+		t.Errorf("no etcd at all: %+v", got)
+	}
+}

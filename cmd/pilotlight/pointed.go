@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -155,7 +156,11 @@ func (b *bootServices) compileElsewhere(snap *cluster.Snapshot, h *cluster.Host,
 	server := b.at(t.Network)
 	server.Secure = at
 	in := b.input(t, identityOf(h).MAC, h.Address, server)
-	ways := b.waysFrom(t.Network, at, net.JoinHostPort(u.Hostname(), strconv.Itoa(int(b.s.o.etcd.Port()))))
+	var on netip.Prefix
+	if t.Network != nil {
+		on = t.Network.CIDR
+	}
+	ways := cluster.UplinksAt(at, net.JoinHostPort(u.Hostname(), strconv.Itoa(int(b.s.o.etcd.Port()))), on, b.s.servers())
 	in.Agent.URL = at + httpboot.AgentPath + b.agent.file.SHA256 + "/pilotlight-agent"
 	in.Agent.Config.Servers, in.Agent.Config.Etcd = ways.Servers, ways.Etcd
 	return b.configs.Compile(in)
