@@ -47,6 +47,7 @@ type bootServices struct {
 	admits   *admission
 	images   *images
 	promises promises
+	started  time.Time
 
 	answersDHCP  bool
 	answersDHCP6 bool
@@ -85,7 +86,7 @@ func newBootServices(s *server) (*bootServices, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bootServices{s: s, agent: agent, ready: newReadiness(), installs: &boot.Installs{Store: s.store}, images: newImages()}
+	b := &bootServices{s: s, agent: agent, ready: newReadiness(), installs: &boot.Installs{Store: s.store}, images: newImages(), started: time.Now()}
 	asking, err := s.fellowClient()
 	if err != nil {
 		return nil, err

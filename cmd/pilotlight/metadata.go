@@ -26,7 +26,7 @@ func (b *bootServices) needsMetadata() bool {
 // alive still: meanwhile there is no token for it, and a system that begins without
 // one does not join. Two of its terms are enough for one whose machine is gone.
 func (b *bootServices) waitForOld(ctx context.Context, m httpboot.Machine) error {
-	if time.Since(b.dhcp.Began(m.Identity.MAC)) > 2*link.DefaultTTL {
+	if !mayBeNew(b.dhcp.Began(m.Identity.MAC), b.started, time.Now()) {
 		return nil
 	}
 	alive, err := b.s.store.Alive(ctx, m.Host.HostName())
@@ -34,9 +34,18 @@ func (b *bootServices) waitForOld(ctx context.Context, m httpboot.Machine) error
 		return fmt.Errorf("%w: %w", httpboot.ErrNotReady, err)
 	}
 	if alive {
-		return fmt.Errorf("%w: host %s has just asked for its address, and its agent counts as alive from before: in %s it will be known which of the two is so", httpboot.ErrNotReady, m.Host.Name, 2*link.DefaultTTL)
+		return fmt.Errorf("%w: host %s has just asked for its address, or did before this server was started, and its agent counts as alive from before: in %s it will be known which of the two is so", httpboot.ErrNotReady, m.Host.Name, 2*link.DefaultTTL)
 	}
 	return nil
+}
+
+// mayBeNew reports whether a machine may have begun anew so lately that its old life
+// counts still. A server that was started since does not know when it began.
+func mayBeNew(began, started, now time.Time) bool {
+	if began.Before(started) {
+		began = started
+	}
+	return now.Sub(began) <= 2*link.DefaultTTL
 }
 
 // ensureMetadata serves instance metadata at the address where clients look for it,

@@ -91,7 +91,7 @@ operators have it now.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&http, "http", ":8080", "HTTP: scripts, kernels, images, configs, metrics")
-	f.StringVar(&https, "https", ":8443", "HTTPS: join, operators, registry")
+	f.StringVar(&https, "https", ":8443", "HTTPS: configs, join, operators, registry")
 	f.StringVar(&etcd, "etcd", ":2379", "the embedded etcd, for the agents")
 	f.StringVar(&peer, "etcd-peer", "", "ADDRESS:PORT at which other servers reach the embedded etcd (default: as at the last start, 127.0.0.1:2380 at the first)")
 	f.StringVar(&name, "name", "", "this server's name among several (default: as at the last start, the machine's name at the first)")

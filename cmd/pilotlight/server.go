@@ -349,7 +349,7 @@ func (s *server) describe(w io.Writer) {
 	for _, line := range s.boot.describe() {
 		fmt.Fprintln(w, "  "+line)
 	}
-	fmt.Fprintf(w, "  https  %s  join, operators, registry\n", s.o.https)
+	fmt.Fprintf(w, "  https  %s  configs, join, operators, registry\n", s.o.https)
 	fmt.Fprintf(w, "  etcd   %s  agents, each with its own certificate\n", s.o.etcd)
 	if s.o.matchbox != (netip.AddrPort{}) {
 		fmt.Fprintf(w, "  grpc   %s  matchbox's API, for operators\n", s.o.matchbox)
