@@ -3,8 +3,10 @@ package etcd
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -19,44 +21,86 @@ var hostCalls = []string{
 }
 
 // door is what every call to the member passes through.
+//
+// A member that was removed is stopped by etcd itself, which closes the store and
+// answers calls all the same: these panic (etcdserver/server.go, run). So none is let
+// in once it stops, and those that are in by then are caught.
 type door struct {
-	open  context.Context
-	close context.CancelFunc // ends every stream, and lets no call in any more
+	open   context.Context
+	close  context.CancelFunc // ends every stream, and lets no call in any more
+	server atomic.Pointer[etcdserver.EtcdServer]
 }
 
 func newDoor() *door {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &door{ctx, cancel}
+	return &door{open: ctx, close: cancel}
 }
 
 func (d *door) options() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(d.call), grpc.ChainStreamInterceptor(d.stream)}
 }
 
-func (d *door) call(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+// stopping reports whether etcd stops, or has.
+func (d *door) stopping() bool {
+	server := d.server.Load()
+	return d.open.Err() != nil || server != nil && stopping(server)
+}
+
+func stopping(server *etcdserver.EtcdServer) bool {
+	select {
+	case <-server.StoppingNotify():
+		return true
+	default:
+		return false
+	}
+}
+
+// caught makes an error of the panic of a call that was under way when etcd stopped.
+func (d *door) caught(err *error) {
+	if d.stopping() && recover() != nil {
+		*err = rpctypes.ErrGRPCStopped
+	}
+}
+
+func (d *door) call(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
 	if err := admit(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
-	if d.open.Err() != nil {
+	if d.stopping() {
 		return nil, rpctypes.ErrGRPCStopped
 	}
+	defer d.caught(&err)
 	return next(ctx, req)
 }
 
-func (d *door) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (d *door) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	if err := admit(s.Context(), info.FullMethod); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(s.Context())
 	defer cancel()
 	defer context.AfterFunc(d.open, cancel)()
-	return next(srv, &boundStream{s, ctx})
+	defer d.caught(&err)
+	return next(srv, &boundStream{s, ctx, d})
 }
 
 // boundStream is a stream that ends with its context.
 type boundStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx  context.Context
+	door *door
+}
+
+// RecvMsg implements grpc.ServerStream. What etcd does with a message it may do in
+// another goroutine, where nobody catches.
+func (s *boundStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if s.door.stopping() {
+		return rpctypes.ErrGRPCStopped
+	}
+	return nil
 }
 
 // Context implements grpc.ServerStream.

@@ -7,6 +7,7 @@ import (
 	"net"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
@@ -76,7 +77,15 @@ func (i *inside) votes() bool {
 // call has something done at the member, as root and in its turn.
 func (i *inside) call(ctx context.Context, method string, do func(context.Context) error) error {
 	own := metadata.NewIncomingContext(peer.NewContext(ctx, i.as), metadata.MD{})
-	err := i.turns.call(own, method, nil, nil, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+	err := i.turns.call(own, method, nil, nil, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) (err error) {
+		if stopping(i.server) { // its store is closed, or will be: see door
+			return rpctypes.ErrGRPCStopped
+		}
+		defer func() {
+			if stopping(i.server) && recover() != nil {
+				err = rpctypes.ErrGRPCStopped
+			}
+		}()
 		return do(ctx)
 	})
 	if err != nil && ctx.Err() != nil {

@@ -55,7 +55,6 @@ const (
 	minFree    = 256 << 20
 	startLimit = time.Minute
 	joinTries  = 10
-	stopDelay  = time.Second      // etcd's own, of a member that was removed
 	startSays  = 15 * time.Second // how often a member says whom it waits for
 	retention  = "1h"             // history for watchers that were away; etcd's default is to keep everything
 )
@@ -88,6 +87,7 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 	if err != nil {
 		return nil, explainStart(c, err)
 	}
+	d.server.Store(e.Server)
 	m := &Member{etcd: e, door: d, level: level}
 	if !c.Several {
 		var cancel context.CancelFunc
@@ -98,29 +98,7 @@ func StartMember(ctx context.Context, c MemberConfig) (*Member, error) {
 		m.abandon()
 		return nil, err
 	}
-	go m.leaveInTime()
 	return m, nil
-}
-
-// leaveInTime closes the door of a member that was removed. etcd stops it a second
-// after it knows, and a call that is under way by then finds its store closed, and
-// panics (etcdserver/server.go, stopWithDelay).
-func (m *Member) leaveInTime() {
-	look := time.NewTicker(stopDelay / 5)
-	defer look.Stop()
-	for {
-		select {
-		case <-m.etcd.Server.StopNotify():
-			return
-		case <-m.door.open.Done():
-			return
-		case <-look.C:
-			if m.etcd.Server.Cluster().Member(m.etcd.Server.MemberID()) == nil {
-				m.door.close()
-				return
-			}
-		}
-	}
 }
 
 // passes reports whether what stands in the way of a member that joins goes away by
