@@ -63,9 +63,10 @@ func (s *stage) prepared(data string, hosts int) {
 }
 
 // mustHaveConfig fetches a config and looks whether what Butane made is in it.
+// A server that has just started has them wait until it knows whose lives are over.
 func (s *stage) mustHaveConfig(ns, path string) {
 	s.t.Helper()
-	body := s.mustIn(ns, "curl", "-sf", "http://"+peersServer+":8080"+path)
+	body := s.mustIn(ns, "curl", "-sf", "--retry", "40", "--retry-delay", "2", "http://"+peersServer+":8080"+path)
 	if n := strings.Count(body, "/etc/site/file"); n != 20 {
 		s.t.Fatalf("%s has %d files of the site, not 20:\n%s", path, n, body)
 	}
