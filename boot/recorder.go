@@ -199,6 +199,19 @@ func (r *Recorder) Current(mac cluster.MAC) (cluster.Boot, bool) {
 	return t.copy(), true
 }
 
+// CurrentID returns the ID of a machine's current boot, or nothing when none was seen.
+func (r *Recorder) CurrentID(mac cluster.MAC) string {
+	if r == nil {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.find(mac); t != nil {
+		return t.boot.ID
+	}
+	return ""
+}
+
 func (t *timeline) copy() cluster.Boot {
 	b := t.boot
 	b.Events = slices.Clone(b.Events)

@@ -120,11 +120,13 @@ func FactsOf(mode cluster.BootMode, t cluster.Target, v Visit) Facts {
 		Server: v.Server, MAC: v.Identity.MAC, UUID: v.Identity.UUID, Address: v.Address,
 		SeedURL: v.Server.URL + SeedPath + v.Identity.MAC.Hyphens() + "/",
 	}
-	at := func(path string) string { return v.Server.URL + path + "?" + who.Encode() }
+	query := "?" + who.Encode()
+	at := func(path string) string { return v.Server.URL + path + query }
 	if mode == cluster.BootInstall {
 		f.Install, f.SystemConfigURL, f.SystemSeedURL = t.Profile.Install, at(IgnitionPath), f.SeedURL
 		f.SeedURL += InstallerFolder
 		who.Set(InstallerKey, "1")
+		query = "?" + who.Encode()
 	}
 	f.ConfigURL, f.CloudConfigURL, f.TextURL, f.SetupURL = at(IgnitionPath), at(CloudConfigPath), at(TextPath), at(SetupPath)
 	if t.Image != nil {

@@ -60,13 +60,23 @@ func ParseMAC(s string) (MAC, error) {
 }
 
 // String returns the usual form, 52:54:00:12:34:56.
-func (m MAC) String() string {
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
-}
+func (m MAC) String() string { return m.text(':') }
 
 // Hyphens returns 52-54-00-12-34-56, the form that is safe in URLs and file
 // names, and that iPXE's :hexhyp and pxelinux use.
-func (m MAC) Hyphens() string { return strings.ReplaceAll(m.String(), ":", "-") }
+func (m MAC) Hyphens() string { return m.text('-') }
+
+func (m MAC) text(between byte) string {
+	const digits = "0123456789abcdef"
+	var b [3*len(m) - 1]byte
+	for i, octet := range m {
+		b[3*i], b[3*i+1] = digits[octet>>4], digits[octet&15]
+		if i < len(m)-1 {
+			b[3*i+2] = between
+		}
+	}
+	return string(b[:])
+}
 
 // IsZero reports whether no address is set.
 func (m MAC) IsZero() bool { return m == MAC{} }

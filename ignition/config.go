@@ -29,24 +29,35 @@ type Config struct {
 // ErrNoConfig when the profile has only a cloud_config. There is never a body
 // beside an error, and never one that says less than the operator wrote.
 func (c *Config) Ignition(accept, token string) ([]byte, error) {
-	d := c.ignition
-	if d == nil {
-		return nil, fmt.Errorf("%w: profile %s has only a cloud_config: write config: {butane: ...} in it", ErrNoConfig, c.profile)
+	minor, err := c.chosen(accept)
+	if err != nil {
+		return nil, err
 	}
 	if err := checkToken(token); err != nil {
 		return nil, fmt.Errorf("fill in the config of host %s: %w", c.host, err)
 	}
-	minor, err := chooseVersion(accept)
-	if err != nil {
-		return nil, err
+	return c.ignition.body(minor, token), nil
+}
+
+// Acceptable returns the error that Ignition would for a client, whatever the token.
+func (c *Config) Acceptable(accept string) error {
+	_, err := c.chosen(accept)
+	return err
+}
+
+// chosen is the version of the spec for a client, which the config can be told in.
+func (c *Config) chosen(accept string) (minor int, err error) {
+	d := c.ignition
+	if d == nil {
+		return 0, fmt.Errorf("%w: profile %s has only a cloud_config: write config: {butane: ...} in it", ErrNoConfig, c.profile)
+	}
+	if minor, err = chooseVersion(accept); err != nil {
+		return 0, err
 	}
 	if minor == lowest {
 		minor = d.shape.lowest
 	}
-	if err := d.shape.refusal[minor]; err != nil {
-		return nil, err
-	}
-	return d.body(minor, token), nil
+	return minor, d.shape.refusal[minor]
 }
 
 // Render returns exactly the bytes that Ignition would, with TokenPlaceholder

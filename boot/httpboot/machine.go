@@ -1,6 +1,7 @@
 package httpboot
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 
@@ -21,10 +22,8 @@ func client(r *http.Request) netip.Addr {
 // server returns where the client reached us, which it is told to come back to.
 func (h *Handler) server(r *http.Request) boot.Server {
 	addr := netip.IPv4Unspecified()
-	if a, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ String() string }); ok {
-		if ap, err := netip.ParseAddrPort(a.String()); err == nil {
-			addr = ap.Addr().Unmap().WithZone("")
-		}
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		addr = a.AddrPort().Addr().Unmap().WithZone("")
 	}
 	return boot.ServerAt(addr, h.HTTPPort, h.HTTPSPort)
 }
@@ -95,9 +94,7 @@ func (h *Handler) find(id cluster.Identity, from netip.Addr, at boot.Server) (m 
 		return m, notReady("%w", err)
 	}
 	m.Target.Install = h.Installs.Of(host.HostName())
-	if b, ok := h.Recorder.Current(m.Identity.MAC); ok {
-		m.Boot = b.ID
-	}
+	m.Boot = h.Recorder.CurrentID(m.Identity.MAC)
 	return m, nil
 }
 

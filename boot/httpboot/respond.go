@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -78,7 +79,11 @@ func (h *Handler) wrap(name string, g gate, f func(http.ResponseWriter, *http.Re
 
 // log notes an answer. What a query says beside the machine's MAC is left out.
 func (h *Handler) log(r *http.Request, name string, w *writer, took time.Duration, err error) {
-	if err != nil && !h.warning.Allow() {
+	level := slog.LevelDebug
+	if err != nil {
+		level = slog.LevelWarn
+	}
+	if !h.logger().Enabled(r.Context(), level) || err != nil && !h.warning.Allow() {
 		return
 	}
 	log := h.logger().With("what", name, "client", r.RemoteAddr, "method", r.Method, "path", printable(r.URL.Path), "status", w.status)

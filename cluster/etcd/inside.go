@@ -67,10 +67,12 @@ func (i *inside) Range(ctx context.Context, in *pb.RangeRequest, opts ...grpc.Ca
 }
 
 // votes reports whether the member has a vote. A learner would pass on what it is
-// told, but etcd has it refuse. (Its own IsLearner panics in a member that was
-// removed.)
-func (i *inside) votes() bool {
-	at := i.server.Cluster().Member(i.server.MemberID())
+// told, but etcd has it refuse.
+func (i *inside) votes() bool { return votes(i.server) }
+
+// votes reports it of any member. (Its own IsLearner panics in one that was removed.)
+func votes(s *etcdserver.EtcdServer) bool {
+	at := s.Cluster().Member(s.MemberID())
 	return at != nil && !at.IsLearner
 }
 

@@ -286,6 +286,9 @@ func (m *Member) Standing() Standing {
 	return s
 }
 
+// Votes reports whether the member has a vote in etcd, which a learner has not.
+func (m *Member) Votes() bool { return votes(m.etcd.Server) }
+
 // Close stops the member and waits until its data is on disk; a second Close
 // does nothing:
 //

@@ -52,6 +52,12 @@ const usersAtOnce = 4
 // called when this one is over.
 func (t *turns) begin(ctx context.Context, k kind) (end func()) {
 	mine := t.enter(k)
+	end = func() { t.leave(k, mine) }
+	select {
+	case <-mine.come:
+		return end
+	default:
+	}
 	timer := time.NewTimer(turnPatience)
 	defer timer.Stop()
 	select {
@@ -59,7 +65,7 @@ func (t *turns) begin(ctx context.Context, k kind) (end func()) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return func() { t.leave(k, mine) }
+	return end
 }
 
 func (t *turns) enter(k kind) *turn {

@@ -61,7 +61,7 @@ func (b *bootServices) waysFrom(n *cluster.Network, secure, etcd string) cluster
 	}
 	own := cluster.Uplinks{Servers: []string{secure}, Etcd: []string{etcd}}
 	all := cluster.UplinksFrom(on, b.s.servers(), b.s.place.Name)
-	if !b.s.member.Standing().Votes && len(all.Etcd) > 0 {
+	if !b.s.member.Votes() && len(all.Etcd) > 0 {
 		own.Etcd = nil
 	}
 	return own.Or(all)
@@ -150,7 +150,11 @@ func (b *bootServices) Ignition(ctx context.Context, m httpboot.Machine, accept 
 	if err != nil {
 		return httpboot.Body{}, err
 	}
-	if _, err := c.Render(accept); err != nil {
+	return b.ignitionOf(ctx, m, c, accept)
+}
+
+func (b *bootServices) ignitionOf(ctx context.Context, m httpboot.Machine, c *ignition.Config, accept string) (httpboot.Body, error) {
+	if err := c.Acceptable(accept); err != nil {
 		return httpboot.Body{}, refusal(err)
 	}
 	if spec, ok := b.staged(m, accept); ok {
@@ -173,6 +177,10 @@ func (b *bootServices) CloudConfig(ctx context.Context, m httpboot.Machine) (htt
 	if err != nil {
 		return httpboot.Body{}, err
 	}
+	return b.cloudConfigOf(ctx, m, c)
+}
+
+func (b *bootServices) cloudConfigOf(ctx context.Context, m httpboot.Machine, c *ignition.Config) (httpboot.Body, error) {
 	if body, err := c.Text(); err == nil { // an autoinstall, as the user-data of a seed
 		return httpboot.Body{Data: body, ContentType: cloudConfigType}, nil
 	}
@@ -197,9 +205,9 @@ func (b *bootServices) UserData(ctx context.Context, m httpboot.Machine, accept 
 		return httpboot.Body{}, err
 	}
 	if c.LanguageFor(accept) == ignition.LanguageIgnition {
-		return b.Ignition(ctx, m, accept)
+		return b.ignitionOf(ctx, m, c, accept)
 	}
-	return b.CloudConfig(ctx, m)
+	return b.cloudConfigOf(ctx, m, c)
 }
 
 // NetworkConfig implements httpboot.Configs. There is no token in it.
