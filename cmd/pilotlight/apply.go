@@ -53,7 +53,7 @@ as Ignition writes them; hosts with the same change are told of together.`,
 }
 
 func filesFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringSliceVarP(files, "file", "f", nil, "a manifest, a directory with all its *.yaml and *.yml, or - for standard input; may be repeated")
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "the `PATH` of a manifest, of a directory with all its *.yaml and *.yml, or - for standard input; may be repeated")
 }
 
 // load reads manifests, in which nothing may be wrong.

@@ -151,7 +151,7 @@ is removed stops on every host; a secret goes with all its values.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringSliceVarP(&files, "file", "f", nil, "remove every document of these manifests; - is standard input")
+	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "remove every document of the manifests at a `PATH`, which may be repeated; - is standard input")
 	return cmd
 }
 

@@ -55,7 +55,7 @@ that they say, or to the newest.`,
 		RunE: func(cmd *cobra.Command, a []string) error { return c.resolveImages(cmd.Context(), a, o) },
 	}
 	f := cmd.Flags()
-	f.StringSliceVarP(&o.files, "file", "f", nil, "resolve the images with a stream: of these manifests; - is standard input")
+	f.StringArrayVarP(&o.files, "file", "f", nil, "resolve the images with a stream: of the manifests at a `PATH`, which may be repeated; - is standard input")
 	f.StringVarP(&o.write, "write", "w", "", "write what is pinned into this file, not to standard output")
 	f.StringVar(&o.mirror, "mirror", "", "URL at which the releases are, in place of the publisher's server; it is written into mirror:")
 	f.StringVar(&o.release, "release", "", "this release, not the newest")
