@@ -150,7 +150,7 @@ func (c *committer) correct(ctx context.Context, conflict error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	if err := s.reload(ctx); err != nil && s.quiet.says("reload") {
+	if err := s.reload(ctx); err != nil && s.quiet.Says("reload") {
 		s.logger().Warn("leases could not be loaded after a conflict", "error", err)
 	}
 }

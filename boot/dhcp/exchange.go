@@ -33,7 +33,7 @@ func (s *Server) exchange(m *message, at *places) (*exchange, error) {
 	snap := s.Snapshot()
 	n, us, err := at.find(m, snap)
 	if err != nil {
-		if s.quiet.says("place " + err.Error()) {
+		if s.quiet.Says("place " + err.Error()) {
 			s.logger().Warn("a DHCP client is not answered", "mac", m.mac, "error", err)
 		}
 		return nil, err
@@ -77,7 +77,7 @@ func (e *exchange) stranger() {
 	case e.network.DHCP == cluster.DHCPProxy && !e.m.request.IsFirmware():
 		return // somebody else's network is full of machines that nobody means to boot
 	}
-	if e.s.strangers.see(e.m, e.network, e.now) && e.m.request.IsFirmware() && e.s.quiet.says("stranger "+e.network.Name) {
+	if e.s.strangers.see(e.m, e.network, e.now) && e.m.request.IsFirmware() && e.s.quiet.Says("stranger "+e.network.Name) {
 		e.s.logger().Info("a machine that no document names looks for something to boot", "mac", e.m.mac,
 			"uuid", e.m.request.UUID, "arch", e.m.request.Arch(), "network", e.network.Name,
 			"try", fmt.Sprintf("apply a document with kind: host and macs: [%q]", e.m.mac))
@@ -108,7 +108,7 @@ func (e *exchange) decide() {
 	if e.m.kind == dhcpv4.MessageTypeRequest {
 		e.s.chained.Note(e.m.request, e.reply, e.m.transaction(), e.now)
 	}
-	if err != nil && e.s.quiet.says("decide "+e.host.Name) {
+	if err != nil && e.s.quiet.Says("decide "+e.host.Name) {
 		e.s.logger().Warn("a machine gets nothing to boot", "host", e.host.Name, "mac", e.m.mac, "error", err)
 	}
 }
@@ -164,7 +164,7 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 	p.stale = nil
 	untried := err == nil && e.isUntried(s)
 	b.mu.Unlock()
-	if busy.IsValid() && e.s.quiet.says("busy "+busy.String()) {
+	if busy.IsValid() && e.s.quiet.Says("busy "+busy.String()) {
 		e.s.logger().Warn("a reserved address is another machine's still, so its host gets one from the pool",
 			"address", busy, "host", e.host.Name, "mac", e.m.mac, "network", e.network.Name)
 	}
@@ -182,7 +182,7 @@ func (e *exchange) discover(c *committer) (*outbound, error) {
 // it was moved, or is wired otherwise than its document has it.
 func (e *exchange) elsewhere() {
 	h := e.host
-	if h == nil || !h.Address.Is4() || e.network.CIDR.Contains(h.Address) || !e.s.quiet.says("elsewhere "+h.Name) {
+	if h == nil || !h.Address.Is4() || e.network.CIDR.Contains(h.Address) || !e.s.quiet.Says("elsewhere "+h.Name) {
 		return
 	}
 	of := "no network that is applied"
@@ -327,7 +327,7 @@ func (e *exchange) decline(c *committer) error {
 	if s == nil || s.mac != e.m.mac || !s.lends() {
 		return errSilent
 	}
-	if e.s.quiet.says("declined " + s.addr.String()) {
+	if e.s.quiet.Says("declined " + s.addr.String()) {
 		e.s.logger().Warn("an address was declined: something else uses it", "address", s.addr, "mac", e.m.mac,
 			"network", e.network.Name, "kept_out_for", declineTime)
 	}
@@ -400,7 +400,7 @@ func (s *Server) refused(e *exchange, err error) {
 	if e.host != nil { // hosts are named each, strangers are too many
 		key += " " + e.host.Name
 	}
-	if !s.quiet.says(key) {
+	if !s.quiet.Says(key) {
 		return
 	}
 	try := "wait; the store is slow"
@@ -416,7 +416,7 @@ func (s *Server) refused(e *exchange, err error) {
 // notSaved notes that leases could not be made durable.
 func (s *Server) notSaved(batch []change, err error) {
 	s.metrics.failed.Add(float64(len(batch)))
-	if s.quiet.says("commit") {
+	if s.quiet.Says("commit") {
 		s.logger().Error("DHCP leases could not be written, so their machines are not answered; they will ask again",
 			"leases", len(batch), "first", batch[0].lease.MAC, "network", batch[0].lease.Network, "error", err)
 	}
@@ -432,7 +432,7 @@ func (s *Server) send(w *wire, answers ...outbound) {
 		return
 	}
 	s.metrics.dropped("send-error")
-	if s.quiet.says("send") {
+	if s.quiet.Says("send") {
 		s.logger().Warn("a DHCP answer could not be sent", "error", err)
 	}
 }

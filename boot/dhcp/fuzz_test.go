@@ -115,7 +115,7 @@ func TestStrangersAreBounded(t *testing.T) {
 	if n := len(s.Discovered()); n == 0 || n > strangersLimit {
 		t.Errorf("%d strangers are remembered", n)
 	}
-	if n := len(s.quiet.last); n > quietLimit {
+	if n := s.quiet.Len(); n > boot.QuietMost {
 		t.Errorf("of %d it is remembered what was said of them", n)
 	}
 }

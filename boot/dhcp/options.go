@@ -96,7 +96,7 @@ func (e *exchange) fit(p *dhcpv4.DHCPv4, added []cluster.EncodedOption) {
 		out = append(out, int(o.Code))
 		over -= len(o.Data) + 2*(1+len(o.Data)/256)
 	}
-	if e.s.quiet.says("fit " + e.network.Name) {
+	if e.s.quiet.Says("fit " + e.network.Name) {
 		e.s.logger().Warn("DHCP options were left out: with them the packet is longer than the client takes", "mac", e.m.mac,
 			"network", e.network.Name, "options", out, "client_takes", most, "try", "shorten options: of the network or the host")
 	}

@@ -124,7 +124,7 @@ func (p *prober) begin(e *exchange, a netip.Addr) bool {
 	if err := p.asker.ask(q); err != nil {
 		p.abandon(q)
 		p.s.metrics.probed("failed")
-		if p.s.quiet.says("probe " + e.network.Name) {
+		if p.s.quiet.Says("probe " + e.network.Name) {
 			p.s.logger().Info("addresses are offered without a look whether somebody uses them", "network", e.network.Name, "error", err,
 				"try", "give the server CAP_NET_RAW and a route to the network, or set probe: false in network "+e.network.Name)
 		}
@@ -252,7 +252,7 @@ func (e *exchange) used(c *committer, a netip.Addr, by cluster.MAC) {
 	if s == nil || s.mac != e.m.mac || s.busy > 0 || s.lends() {
 		return // something has happened to it meanwhile
 	}
-	if e.s.quiet.says("declined " + a.String()) {
+	if e.s.quiet.Says("declined " + a.String()) {
 		who := any(by)
 		if by.IsZero() {
 			who = "something that answers a ping"

@@ -73,7 +73,7 @@ func (e *exchange) identity(uuid cluster.UUID) cluster.Identity {
 func (e *exchange) misplaced(h *cluster.Host, id cluster.Identity) {
 	e.s.metrics.dropped("wrong-port")
 	e.s.strangers.see(e.m, e.network, e.now)
-	if !e.s.quiet.says("misplaced " + h.Name + e.m.mac.String() + id.Port.String()) {
+	if !e.s.quiet.Says("misplaced " + h.Name + e.m.mac.String() + id.Port.String()) {
 		return
 	}
 	e.s.logger().Warn("a machine is not answered: only one of its switch port and its addresses is a host's", "mac", e.m.mac,

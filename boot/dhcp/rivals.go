@@ -250,7 +250,7 @@ func (s *Server) rival(n *cluster.Network, r Rival) {
 	s.metrics.foreign.WithLabelValues(n.Name).Inc()
 	now, news := s.rivals.saw(cluster.NetworkName(n.Name), r)
 	harm := now.Harm(n.DHCP)
-	if !news || !s.quiet.says("rival "+n.Name+" "+r.Server.String()+strings.Join(harm, "")) {
+	if !news || !s.quiet.Says("rival "+n.Name+" "+r.Server.String()+strings.Join(harm, "")) {
 		return
 	}
 	s.count(n)

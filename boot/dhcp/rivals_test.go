@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/bpf"
 
+	"github.com/pilotlight/pilotlight/boot"
 	"github.com/pilotlight/pilotlight/cluster"
 )
 
@@ -179,7 +180,7 @@ func TestRivalsEnd(t *testing.T) {
 		if r := w.s.Rivals(n); len(r) != rivalsLimit {
 			t.Errorf("there are %d servers", len(r))
 		}
-		if lines := strings.Count(log.String(), "\n"); lines > 2*quietLimit {
+		if lines := strings.Count(log.String(), "\n"); lines > 2*boot.QuietMost {
 			t.Errorf("the log has %d lines", lines)
 		}
 	})

@@ -77,7 +77,7 @@ type Server struct {
 	prober     *prober // nil looks for nobody
 	asker      asker   // nil is that of the sockets
 	options    encoded
-	quiet      quiet
+	quiet      boot.Quiet
 	metrics    *metrics
 	setUp      sync.Once
 }
@@ -168,7 +168,7 @@ func (s *Server) loop(ctx context.Context, w *wire, answer func(inbound) *outbou
 			// An ICMP error that an earlier answer drew, or no memory: neither
 			// is a reason to stop.
 			s.metrics.dropped("read-error")
-			if s.quiet.says("read") {
+			if s.quiet.Says("read") {
 				s.logger().Warn("reading a DHCP packet failed", "error", err)
 			}
 		}

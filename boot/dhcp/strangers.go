@@ -90,39 +90,3 @@ func (l *strangers) list() []Stranger {
 	}
 	return out
 }
-
-// quiet keeps a log line that a stranger can provoke from filling the log: it
-// lets each key through once in a while.
-type quiet struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-const (
-	quietTime  = 30 * time.Second
-	quietLimit = 1000 // keys; with more of them the whole log is rationed
-)
-
-func (q *quiet) says(key string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	now := time.Now()
-	if now.Sub(q.last[key]) < quietTime {
-		return false
-	}
-	if q.last == nil || len(q.last) >= quietLimit {
-		for k, at := range q.last {
-			if now.Sub(at) >= quietTime {
-				delete(q.last, k)
-			}
-		}
-		if len(q.last) >= quietLimit {
-			return false
-		}
-		if q.last == nil {
-			q.last = make(map[string]time.Time)
-		}
-	}
-	q.last[key] = now
-	return true
-}

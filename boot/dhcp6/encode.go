@@ -216,7 +216,7 @@ func (s *Server) refused(e *exchange, err error) {
 	case errors.Is(err, errQueue):
 		try = "wait; the store is slow"
 	}
-	if try == "" || !s.quiet.says(err.Error()+e.network.Name) {
+	if try == "" || !s.quiet.Says(err.Error()+e.network.Name) {
 		log.Debug("a DHCPv6 client is not answered", "type", e.m.kind, "error", err)
 		return
 	}
@@ -226,7 +226,7 @@ func (s *Server) refused(e *exchange, err error) {
 // notSaved notes that leases could not be made durable.
 func (s *Server) notSaved(batch []change, err error) {
 	s.metrics.failed.Add(float64(len(batch)))
-	if s.quiet.says("commit") {
+	if s.quiet.Says("commit") {
 		s.logger().Error("IPv6 leases could not be written, so their machines are not answered; they will ask again",
 			"leases", len(batch), "first", batch[0].lease.MAC, "network", batch[0].lease.Network, "error", err)
 	}
@@ -242,7 +242,7 @@ func (s *Server) send(w *wire, answers ...outbound) {
 		return
 	}
 	s.metrics.dropped("send-error")
-	if s.quiet.says("send") {
+	if s.quiet.Says("send") {
 		s.logger().Warn("a DHCPv6 answer could not be sent", "error", err)
 	}
 }

@@ -31,7 +31,7 @@ func (s *Server) exchange(m *message) (*exchange, error) {
 	snap := s.Snapshot()
 	n, us, err := s.places.find(m, snap)
 	if err != nil {
-		if s.quiet.says("place " + err.Error()) {
+		if s.quiet.Says("place " + err.Error()) {
 			s.logger().Warn("a DHCPv6 client is not answered", "mac", m.mac, "error", err)
 		}
 		return nil, err
@@ -58,7 +58,7 @@ func (e *exchange) identify() {
 		e.s.strangers.forget(m.mac)
 		return
 	}
-	if e.s.strangers.see(m, e.network, e.now) && m.IsFirmware() && e.s.quiet.says("stranger "+e.network.Name) {
+	if e.s.strangers.see(m, e.network, e.now) && m.IsFirmware() && e.s.quiet.Says("stranger "+e.network.Name) {
 		e.s.logger().Info("a machine that no document names looks for something to boot", "mac", m.mac, "uuid", m.UUID,
 			"arch", m.Arch(), "network", e.network.Name, "try", fmt.Sprintf("apply a document with kind: host and macs: [%q]", m.mac))
 	}
@@ -83,7 +83,7 @@ func (e *exchange) decide() {
 		t.Install = e.s.Installs.Of(e.host.HostName())
 		e.reply, err = boot.Decide(e.m.request, t, boot.Policy{Server: e.server, Loaders: e.s.Loaders})
 	}
-	if err != nil && e.s.quiet.says("decide "+e.host.Name) {
+	if err != nil && e.s.quiet.Says("decide "+e.host.Name) {
 		e.s.logger().Warn("a machine gets nothing to boot", "host", e.host.Name, "mac", e.m.mac, "error", err)
 	}
 }
@@ -150,7 +150,7 @@ func (e *exchange) choose(wanted []netip.Addr) (netip.Addr, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a, busy, err := b.pool(cluster.NetworkName(e.network.Name)).choose(e.claimant(), wanted)
-	if busy.IsValid() && e.s.quiet.says("busy "+busy.String()) {
+	if busy.IsValid() && e.s.quiet.Says("busy "+busy.String()) {
 		e.s.logger().Warn("a reserved address is another machine's still, so its host gets one from the pool",
 			"address", busy, "host", e.host.Name, "mac", e.m.mac, "network", e.network.Name)
 	}
@@ -272,7 +272,7 @@ func (e *exchange) giveBack(c *committer) (*outbound, error) {
 }
 
 func (e *exchange) noteDeclined(a netip.Addr) {
-	if e.s.quiet.says("declined " + a.String()) {
+	if e.s.quiet.Says("declined " + a.String()) {
 		e.s.logger().Warn("an address was declined: something else uses it", "address", a, "mac", e.m.mac,
 			"network", e.network.Name, "kept_out_for", declineTime)
 	}

@@ -64,7 +64,7 @@ type Server struct {
 	book      book
 	strangers strangers
 	places    places
-	quiet     quiet
+	quiet     boot.Quiet
 	metrics   *metrics
 	setUp     sync.Once
 }
@@ -145,7 +145,7 @@ func (s *Server) loop(ctx context.Context, w *wire, c *committer) error {
 			// An ICMP error that an earlier answer drew, or no memory: neither is a
 			// reason to stop.
 			s.metrics.dropped("read-error")
-			if s.quiet.says("read") {
+			if s.quiet.Says("read") {
 				s.logger().Warn("reading a DHCPv6 packet failed", "error", err)
 			}
 		}
@@ -156,7 +156,7 @@ func (s *Server) join(w *wire) {
 	s.places.join(w, s.Snapshot(), func(name string, n *cluster.Network, err error) {
 		if err == nil {
 			s.logger().Info("DHCPv6 clients are heard", "interface", name, "network", n.Name)
-		} else if s.quiet.says("join " + name) {
+		} else if s.quiet.Says("join " + name) {
 			s.logger().Warn("DHCPv6 clients cannot be heard", "interface", name, "network", n.Name, "error", err)
 		}
 	})
