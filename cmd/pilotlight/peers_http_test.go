@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,10 +38,37 @@ func nginx(root string) contestant {
 			}
 			return s.lab.start(s.server, "nginx", "-p", dir, "-c", file)
 		},
-		ready: func(s *stage) bool {
-			_, err := s.in(s.server, "curl", "-sf", "-r", "0-0", "http://"+peersServer+":8080/images/node/kernel")
-			return err == nil
+		ready: servesKernel,
+	}
+}
+
+func servesKernel(s *stage) bool {
+	_, err := s.in(s.server, "curl", "-sf", "-r", "0-0", "http://"+peersServer+":8080/images/node/kernel")
+	return err == nil
+}
+
+// bareRoot has this program serve a directory by net/http, and do nothing else.
+const bareRoot = "PILOTLIGHT_PEERS_BARE"
+
+func init() {
+	if root := os.Getenv(bareRoot); root != "" {
+		fmt.Fprintln(os.Stderr, http.ListenAndServe(peersServer+":8080", http.FileServer(http.Dir(root))))
+		os.Exit(1)
+	}
+}
+
+// bare is what net/http costs, with nothing of ours around it.
+func bare(root string) contestant {
+	return contestant{
+		name: "net/http",
+		start: func(s *stage, _ string) *process {
+			self, err := os.Executable()
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return s.lab.start(s.server, "env", bareRoot+"="+root, self)
 		},
+		ready: servesKernel,
 	}
 }
 
@@ -130,11 +158,11 @@ func TestPeersHTTPImage(t *testing.T) {
 	if err := os.WriteFile(kernel, body, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	both := []contestant{pilotlight(bootSite(kernel, 1)), nginx(root)}
+	servers := []contestant{pilotlight(bootSite(kernel, 1)), nginx(root), bare(root)}
 	for _, clients := range []int{1, 50} {
 		speed, cost := results{}, results{}
 		for range rounds(t) {
-			for _, c := range both {
+			for _, c := range servers {
 				var l load
 				used := s.run(c, func() { s.same("/images/node/kernel", kernel) }, func() { l = s.wrk(clients, "/images/node/kernel") })
 				speed.add(c.name, l.gigabytes/l.seconds*1e3)
@@ -142,7 +170,7 @@ func TestPeersHTTPImage(t *testing.T) {
 			}
 		}
 		at := fmt.Sprintf("HTTP image, %d client(s): ", clients)
-		s.print(at+"speed", "MB/s", speed, map[string]goal{"nginx": {least: .95}})
+		s.print(at+"speed", "MB/s", speed, map[string]goal{"nginx": {least: .95}, "net/http": {least: .95}})
 		s.print(at+"CPU", "s/GB", cost, map[string]goal{"nginx": {most: 1.1}})
 	}
 }
