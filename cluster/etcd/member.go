@@ -44,11 +44,11 @@ type Files struct{ Cert, Key, CA string }
 
 // What the embedded member is set to, and why.
 const (
-	tick       = 100  // ms; etcd's own, for a network whose round trip is far below
-	election   = 1000 // ms
-	soloTick   = 10   // one member has nobody to wait for: ready after 0.1 s instead of 1 s
-	soloElects = 100
-	learners   = 8 // etcd's default is one; those who wait for a vote are few anyway
+	tick       = 100          // ms; etcd's own, for a network whose round trip is far below
+	election   = 1000         // ms
+	soloTick   = 20           // one member has nobody to wait for: ready after 0.1 s at most, not 1 s
+	soloElects = 5 * soloTick // the fewest ticks that etcd takes: each wakes this process, for as long as it runs
+	learners   = 8            // etcd's default is one; those who wait for a vote are few anyway
 	quota      = 2 << 30
 	maxOps     = 256 << 10 // an apply is one transaction
 	maxBytes   = 64 << 20  // of a hundred thousand documents

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,10 +38,46 @@ func nginx(root string) contestant {
 			}
 			return s.lab.start(s.server, "nginx", "-p", dir, "-c", file)
 		},
-		ready: func(s *stage) bool {
-			_, err := s.in(s.server, "curl", "-sf", "-r", "0-0", "http://"+peersServer+":8080/images/node/kernel")
-			return err == nil
+		ready: servesKernel,
+	}
+}
+
+func servesKernel(s *stage) bool {
+	_, err := s.in(s.server, "curl", "-sf", "-r", "0-0", "http://"+peersServer+":8080/images/node/kernel")
+	return err == nil
+}
+
+// bareOf has this program serve a directory, or answer with the bytes of a file, by
+// net/http, and do nothing else.
+const bareOf = "PILOTLIGHT_PEERS_BARE"
+
+const bareName = "bare net/http"
+
+func init() {
+	of := os.Getenv(bareOf)
+	if of == "" {
+		return
+	}
+	handler := http.FileServer(http.Dir(of))
+	if body, err := os.ReadFile(of); err == nil {
+		handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
+	}
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(peersServer+":8080", handler))
+	os.Exit(1)
+}
+
+// bare is what net/http costs, with nothing of ours around it.
+func bare(of string) contestant {
+	return contestant{
+		name: bareName,
+		start: func(s *stage, _ string) *process {
+			self, err := os.Executable()
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return s.lab.start(s.server, "env", bareOf+"="+of, self)
 		},
+		ready: servesKernel,
 	}
 }
 
@@ -130,11 +167,11 @@ func TestPeersHTTPImage(t *testing.T) {
 	if err := os.WriteFile(kernel, body, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	both := []contestant{pilotlight(bootSite(kernel, 1)), nginx(root)}
+	servers := []contestant{pilotlight(bootSite(kernel, 1)), nginx(root), bare(root)}
 	for _, clients := range []int{1, 50} {
 		speed, cost := results{}, results{}
 		for range rounds(t) {
-			for _, c := range both {
+			for _, c := range servers {
 				var l load
 				used := s.run(c, func() { s.same("/images/node/kernel", kernel) }, func() { l = s.wrk(clients, "/images/node/kernel") })
 				speed.add(c.name, l.gigabytes/l.seconds*1e3)
@@ -142,7 +179,7 @@ func TestPeersHTTPImage(t *testing.T) {
 			}
 		}
 		at := fmt.Sprintf("HTTP image, %d client(s): ", clients)
-		s.print(at+"speed", "MB/s", speed, map[string]goal{"nginx": {least: .95}})
+		s.print(at+"speed", "MB/s", speed, map[string]goal{"nginx": {least: .95}, bareName: {least: .95}})
 		s.print(at+"CPU", "s/GB", cost, map[string]goal{"nginx": {most: 1.1}})
 	}
 }

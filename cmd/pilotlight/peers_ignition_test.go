@@ -73,46 +73,6 @@ func (s *stage) mustHaveConfig(ns, path string) string {
 	return body
 }
 
-const bareName = "bare net/http"
-
-// bareSource is the least that a server of Go's net/http does: it has the bytes of a
-// file, and answers with them.
-const bareSource = `package main
-
-import (
-	"net/http"
-	"os"
-)
-
-func main() {
-	body, err := os.ReadFile(os.Args[2])
-	if err != nil {
-		panic(err)
-	}
-	panic(http.ListenAndServe(os.Args[1], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(body) })))
-}
-`
-
-// bare answers with the bytes of a file that is there when it is asked to begin.
-func (s *stage) bare(file string) contestant {
-	s.t.Helper()
-	source, bin := filepath.Join(s.dir, "bare.go"), filepath.Join(s.dir, "bare")
-	if err := os.WriteFile(source, []byte(bareSource), 0o644); err != nil {
-		s.t.Fatal(err)
-	}
-	must(s.t, "go", "build", "-o", bin, source)
-	return contestant{
-		name: bareName,
-		start: func(s *stage, _ string) *process {
-			return s.lab.start(s.server, bin, peersServer+":8080", file)
-		},
-		ready: func(s *stage) bool {
-			_, err := s.in(s.server, "curl", "-sf", "-o", "/dev/null", "http://"+peersServer+":8080/")
-			return err == nil
-		},
-	}
-}
-
 // The Ignition config of one machine, made of Butane. Both servers' say the same of
 // the site; ours has pilotlight's part in it, and no token, since the agent is alive.
 // The bare one answers with the bytes of ours, and does nothing else.
@@ -124,7 +84,6 @@ func TestPeersMatchboxIgnition(t *testing.T) {
 	}
 	bin := build(t, matchboxModule, matchboxVersion, matchboxModule+"/cmd/matchbox")
 	ours := filepath.Join(s.dir, "ours.ign")
-	bare := s.bare(ours)
 	goals := map[int]goal{1: {least: 40}, 1000: {least: 400}}
 	for _, hosts := range []int{1, 100, 1000} {
 		data := filepath.Join(s.dir, fmt.Sprint("matchbox", hosts))
@@ -132,7 +91,7 @@ func TestPeersMatchboxIgnition(t *testing.T) {
 		rate, tail := results{}, results{}
 		var own string
 		for range rounds(t) {
-			for _, c := range []contestant{keptIn(&own, pilotlight(settledSite(kernel, hosts))), bare, matchboxPeer(bin, data)} {
+			for _, c := range []contestant{keptIn(&own, pilotlight(settledSite(kernel, hosts))), bare(ours), matchboxPeer(bin, data)} {
 				path := ignitionPath
 				var l load
 				s.run(c, func() {
