@@ -10,7 +10,9 @@
 // A transfer is one goroutine, one connected socket and no memory of what it
 // sent: a block's number says where in the file it is, so what is lost is read
 // again. A window leaves in one system call where the kernel cuts it into
-// datagrams (UDP_SEGMENT), else block by block.
+// datagrams (UDP_SEGMENT), else block by block. Without windows, and while
+// transfers are few, a quick client's answer is looked for before the server
+// sleeps (eager).
 //
 // The package confines all this to one directory, ties it to a context, keeps
 // ROMs that look only at a file's size out of the log, and tells the boot's

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,10 @@ import (
 type socket struct {
 	*net.UDPConn
 	cut int // bytes into which the kernel cuts what is written; 0: it does not
+
+	eager eager
+	raw   syscall.RawConn
+	few   func() bool // whether transfers are few enough to be eager; nil: they are not
 }
 
 // dial connects to a client, from the address that the client sent to.

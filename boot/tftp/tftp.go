@@ -53,6 +53,7 @@ type Server struct {
 	metrics *metrics
 	setUp   sync.Once
 	running atomic.Int64
+	eager   int64         // see eagerTransfers
 	warning *rate.Limiter // a stranger can provoke warnings: the log takes so many
 	refusal *rate.Limiter // and refusals of what is not a read request
 }
@@ -63,6 +64,7 @@ type Server struct {
 func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	s.setUp.Do(func() {
 		s.metrics = newMetrics(s.Registerer)
+		s.eager = eagerTransfers()
 		s.warning = rate.NewLimiter(5, 50)
 		s.refusal = rate.NewLimiter(20, 100)
 	})
@@ -143,6 +145,9 @@ func (s *Server) answer(ctx context.Context, r request, local netip.Addr, client
 	agreed := r.agree(size, min(cmp.Or(s.BlockSize, usualBlock), conn.largestBlock()))
 	if agreed.window > 1 && agreed.block >= plainBlock { // smaller than an ERROR's message, that would be cut too
 		conn.segment(agreed.block + header)
+	}
+	if agreed.window == 1 {
+		conn.beEager(func() bool { return s.running.Load() <= s.eager })
 	}
 	t := &transfer{terms: agreed, channel: conn, file: newSource(f, size, agreed)}
 	start := time.Now()
