@@ -3,6 +3,7 @@ package dhcp
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/pilotlight/pilotlight/cluster"
@@ -42,6 +43,7 @@ type committer struct {
 	wire   *wire
 	queue  chan change
 	next   *change // did not fit into the last batch
+	batch  []change
 }
 
 // submit hands over a change. It reports whether there was room. The book's mu
@@ -75,9 +77,11 @@ func (c *committer) run(ctx context.Context) {
 }
 
 // gather waits for one change and takes what waits behind it. Of two changes of
-// one address the second waits for the next batch.
+// one address the second waits for the next batch. What it returns holds until it
+// is called again.
 func (c *committer) gather() []change {
-	var batch []change
+	clear(c.batch)
+	batch := c.batch[:0]
 	seen := make(map[place]bool)
 	for cost := 0; cost < batchLimit-1; {
 		ch, ok := c.take(len(batch) == 0)
@@ -93,6 +97,7 @@ func (c *committer) gather() []change {
 		batch = append(batch, ch)
 		cost += ch.cost
 	}
+	c.batch = batch
 	return batch
 }
 
@@ -172,15 +177,15 @@ func (c *committer) retry(ctx context.Context, ch change) (cluster.Revision, err
 // now, and would be taken for what they replace. It returns the others.
 func (c *committer) withoutLost(batch []change) []change {
 	b := &c.server.book
-	var lost, kept []change
+	var lost []change
 	b.mu.Lock()
-	for _, ch := range batch {
-		if ch.lost() {
-			lost = append(lost, ch)
-			continue
+	kept := slices.DeleteFunc(batch, func(ch change) bool {
+		if !ch.lost() {
+			return false
 		}
-		kept = append(kept, ch)
-	}
+		lost = append(lost, ch)
+		return true
+	})
 	b.mu.Unlock()
 	if len(lost) > 0 {
 		c.settle(lost, 0, errLost)
@@ -217,6 +222,7 @@ func (c *committer) try(ctx context.Context, put, remove []cluster.Lease) (clust
 // transaction says what is to be there, and what is believed to be there now.
 func (c *committer) transaction(batch []change) (put, remove []cluster.Lease) {
 	b := &c.server.book
+	put = make([]cluster.Lease, 0, len(batch))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, ch := range batch {

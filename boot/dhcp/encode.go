@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -48,7 +49,7 @@ func (e *exchange) header(kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	p := &dhcpv4.DHCPv4{
 		OpCode: dhcpv4.OpcodeBootReply, HWType: q.HWType, TransactionID: q.TransactionID,
 		Flags: q.Flags, ClientHWAddr: q.ClientHWAddr, GatewayIPAddr: q.GatewayIPAddr,
-		Options: make(dhcpv4.Options, 24),
+		Options: newOptions(),
 	}
 	p.Options[53] = []byte{byte(kind)}
 	p.Options[54] = e.id().AsSlice()
@@ -212,7 +213,20 @@ func (e *exchange) address(p *dhcpv4.DHCPv4, a netip.Addr) *outbound {
 		out.mac = m.mac
 	}
 	out.data = p.ToBytes()
+	clear(p.Options)
+	options.Put(p.Options)
 	return out
+}
+
+// options are maps of options that were sent. One with room for an answer's takes 2 KB,
+// which were an eighth of all that the server allocated.
+var options sync.Pool
+
+func newOptions() dhcpv4.Options {
+	if o, ok := options.Get().(dhcpv4.Options); ok {
+		return o
+	}
+	return make(dhcpv4.Options, 24)
 }
 
 func seconds(d time.Duration) []byte {

@@ -273,9 +273,20 @@ func TestInvites(t *testing.T) {
 	}
 }
 
-// TestWatchLeases shows what one server learns of what another does.
+// TestWatchLeases shows what one server learns of what another does, from the member
+// of its own process and over a connection.
 func TestWatchLeases(t *testing.T) {
-	s := empty(t)
+	t.Run("inside", func(t *testing.T) { watchLeases(t, empty(t)) })
+	t.Run("connected", func(t *testing.T) {
+		empty(t)
+		s, err := Open(ClientConfig{Endpoints: []string{shared.endpoint()}, TLS: shared.tls(t, RootUser)})
+		must(t, err)
+		defer s.Close()
+		watchLeases(t, s)
+	})
+}
+
+func watchLeases(t *testing.T, s *Store) {
 	lease := func(mac byte) cluster.Lease {
 		return cluster.Lease{Network: "lan", Address: loopback, MAC: cluster.MAC{mac}, Expires: time.Unix(1e9, 0).UTC()}
 	}

@@ -35,6 +35,7 @@ type ClientConfig struct {
 type Store struct {
 	client *clientv3.Client
 	near   clientv3.KV // for what a boot waits for: leases, tokens
+	member *Member     // of this process; nil when etcd is elsewhere
 	log    *slog.Logger
 	audit  dailyLease
 	boots  dailyLease
@@ -83,7 +84,7 @@ func Open(c ClientConfig) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)
 	}
-	s := &Store{client: client, near: client, log: c.Logger}
+	s := &Store{client: client, near: client, log: c.Logger, member: c.Member}
 	if c.Member != nil {
 		s.near = clientv3.NewKVFromKVClient(newInside(c.Member, client, c.TLS.Certificates[0], order), client)
 	}
