@@ -4,11 +4,13 @@ import (
 	"context"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 )
 
@@ -37,8 +39,17 @@ func newDoor() *door {
 }
 
 func (d *door) options() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(d.call), grpc.ChainStreamInterceptor(d.stream)}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(d.call), grpc.ChainStreamInterceptor(d.stream),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsApart, PermitWithoutStream: true}),
+	}
 }
+
+// pingsApart is how often a client may ask whether the member is there. An agent does
+// each ten seconds, of members too with which it has no watch: of three servers it has
+// one with one. etcd's own policy would end those connections ("too_many_pings"), and
+// each agent make them anew all the time.
+const pingsApart = time.Second
 
 // stopping reports whether etcd stops, or has.
 func (d *door) stopping() bool {
