@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"text/template"
 
 	"github.com/pilotlight/pilotlight/cluster"
@@ -27,8 +28,34 @@ func (e *ArgsError) add(of cluster.Ref, field, text string, err error, t cluster
 
 const argName = "argument"
 
+// parsed are arguments that were parsed, by their text. Documents have the same few
+// for all hosts, and each boot expands them.
+var parsed struct {
+	mu     sync.RWMutex
+	byText map[string]*template.Template
+}
+
+// parsedMost bounds what is left over of documents that have changed since.
+const parsedMost = 4096
+
 func parseArg(text string) (*template.Template, error) {
-	return template.New(argName).Option("missingkey=error").Parse(text)
+	parsed.mu.RLock()
+	t, ok := parsed.byText[text]
+	parsed.mu.RUnlock()
+	if ok {
+		return t, nil
+	}
+	t, err := template.New(argName).Option("missingkey=error").Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	parsed.mu.Lock()
+	defer parsed.mu.Unlock()
+	if parsed.byText == nil || len(parsed.byText) >= parsedMost {
+		parsed.byText = map[string]*template.Template{}
+	}
+	parsed.byText[text] = t
+	return t, nil
 }
 
 // CheckArgs finds arguments that are no templates, whatever they are filled in with.

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -223,7 +224,7 @@ func Script(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var b strings.Builder
+	var b bytes.Buffer
 	b.WriteString("#!ipxe\n\n")
 	if mode == cluster.BootInstall {
 		fmt.Fprintf(&b, "echo pilotlight: host %s is installed to %s (boot %d of %d that may try): image %s, profile %s\n",
@@ -247,7 +248,7 @@ func Script(mode cluster.BootMode, t cluster.Target, v Visit) ([]byte, error) {
 	}
 	b.WriteString("boot || goto failed\n\n")
 	fmt.Fprintf(&b, ":failed\necho pilotlight: host %s could not boot image %s\nimgfree\nexit 1\n", t.Host.Name, t.Image.Name)
-	return []byte(b.String()), nil
+	return b.Bytes(), nil
 }
 
 // localScript leaves a machine to its disk. On BIOS a ROM's exit often ends in
