@@ -4,9 +4,9 @@ import (
 	"context"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -45,11 +45,11 @@ func (d *door) options() []grpc.ServerOption {
 	}
 }
 
-// pingsApart is how often a client may ask whether the member is there. An agent does
-// each ten seconds, of members too with which it has no watch: of three servers it has
-// one with one. etcd's own policy would end those connections ("too_many_pings"), and
-// each agent make them anew all the time.
-const pingsApart = time.Second
+// pingsApart is how often a client may ask whether the member is there, as etcd has it.
+// An agent does each ten seconds, of members too with which it has no watch: of three
+// servers it has one with one. etcd's own policy would end those connections
+// ("too_many_pings"), and each agent make them anew all the time.
+const pingsApart = embed.DefaultGRPCKeepAliveMinTime
 
 // stopping reports whether etcd stops, or has.
 func (d *door) stopping() bool {
